@@ -93,9 +93,8 @@ def posterior(energy: Tensor, beta: float, *, log_volume: Tensor | float = 0.0, 
         raise ValueError("energy is +inf for every latent value of at least one sample: there is no posterior")
     if not math.isinf(beta):
         return gibbs(energy - lowest.unsqueeze(dim), beta, log_volume=log_volume, dim=dim)
-    volume = torch.as_tensor(log_volume, dtype=energy.dtype, device=energy.device)
-    at_minimum = (energy == lowest.unsqueeze(dim)) & (volume != -math.inf)
-    return gibbs(torch.where(at_minimum, 0.0, math.inf).to(energy.dtype), 1.0, log_volume=log_volume, dim=dim)
+    at_minimum = torch.where(energy == lowest.unsqueeze(dim), 0.0, math.inf).to(energy.dtype)
+    return gibbs(at_minimum, log_volume=log_volume, dim=dim)
 
 
 class Thermodynamics(NamedTuple):

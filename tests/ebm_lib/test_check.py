@@ -35,6 +35,12 @@ def test_nothing_but_the_answer_passes(name):
         expect_close(FOOLED[name], ref, name="F")
 
 
+def test_a_wrong_value_that_is_not_finite_is_called_so():
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(AssertionError, match=r"must be finite: 1 of 3 values are not, the first at index \(1,\)"):
+            expect_close(torch.tensor([1.0, wrong, 3.0]), ref)
+
+
 def test_another_order_of_summation_passes():
     values = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
     expect_close(values.flip(0).sum(), values.sum())

@@ -101,7 +101,7 @@ def test_a_gradient_reaches_the_unknown_coordinates_only():
 
 
 def test_fix_holds_the_first_variable():
-    energy = lambda x, y, z: (x + 10 * y + 100 * z).sum(-1)  # noqa: E731
+    energy = lambda x, y, z: (x + 10 * y + 100 * z).sum(-1)
     one = torch.ones(1)
     assert en.fix(energy, 2 * one)(3 * one, 4 * one).item() == 432
 

@@ -191,7 +191,7 @@ def test_discrete_grid_sampled_and_gaussian_latents_agree_on_a_gaussian():
 
 def test_the_sampled_estimate_is_biased_upwards_and_less_so_with_more_samples():
     g = torch.Generator().manual_seed(6)
-    energy = lambda y, z: (y - z).square().sum(-1) * 4  # noqa: E731
+    energy = lambda y, z: (y - z).square().sum(-1) * 4
     y = torch.zeros(4000, 1, dtype=torch.float64)
 
     def mean_estimate(k):

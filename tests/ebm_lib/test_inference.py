@@ -52,7 +52,7 @@ def test_momentum_follows_the_heavy_ball_recursion():
 
 
 def test_descent_finds_the_minimum_that_scipy_finds_on_rosenbrock():
-    rosenbrock = lambda y: (1 - y[..., 0]).square() + 5 * (y[..., 1] - y[..., 0].square()).square()  # noqa: E731
+    rosenbrock = lambda y: (1 - y[..., 0]).square() + 5 * (y[..., 1] - y[..., 0].square()).square()
     start = torch.tensor([-1.0, 1.0], dtype=torch.float64)
     found = inference.gradient_descent(rosenbrock, start, steps=5000, lr=0.01, momentum=0.9, tol=1e-10)
     theirs = optimize.minimize(lambda y: rosenbrock(torch.from_numpy(y)).item(), [-1.0, 1.0], method="BFGS")
@@ -76,8 +76,18 @@ def test_the_path_starts_at_the_start_ends_at_the_end_and_the_start_is_left_alon
 
 
 def test_no_step_is_taken_where_the_gradient_is_already_short():
-    found = inference.gradient_descent(lambda y: y.square().sum(-1), torch.zeros(3, 2), tol=1e-6, steps=50)
+    start = torch.zeros(3, 2)
+    found = inference.gradient_descent(lambda y: y.square().sum(-1), start, tol=1e-6, steps=50)
     assert found.steps == 0
+    start += 1  # what was returned does not share the start's memory
+    assert found.argmin.abs().max() == 0
+
+
+def test_descent_goes_on_until_every_sample_has_converged():
+    start = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    found = inference.gradient_descent(lambda y: y.square().sum(-1), start, tol=1e-6, steps=500)
+    assert 0 < found.steps < 500
+    assert (found.grad_norm <= 1e-6).all()
 
 
 def test_a_step_too_long_is_reported_as_divergence():
@@ -120,7 +130,7 @@ def test_a_few_starts_find_the_ellipses_angle_for_999_of_1000_points_where_one_s
 
 
 def test_best_start_picks_per_sample_and_keeps_its_path():
-    wells = lambda y: ((y.square() - 1).square() + 0.3 * y).sum(-1)  # noqa: E731
+    wells = lambda y: ((y.square() - 1).square() + 0.3 * y).sum(-1)
     starts = torch.tensor([[[1.0], [-1.0]], [[-1.0], [1.0]], [[0.9], [0.9]]])
     descent = inference.gradient_descent(wells, starts, lr=0.05, keep_path=True)
     best = inference.best_start(descent)
@@ -156,6 +166,20 @@ def test_alternating_reaches_the_joint_minimum_of_a_convex_quadratic_and_never_r
     assert found.history[0] == 0
 
 
+def test_alternating_moves_z_first_so_that_a_start_of_z_does_not_matter():
+    def run(z):
+        return inference.alternating(
+            lambda y, z: ((y - z).square() + (z - 1).square()).sum(-1),
+            torch.zeros(1),
+            torch.tensor([z]),
+            minimize_y=lambda y, z: z,
+            minimize_z=lambda y, z: (y + 1) / 2,
+            rounds=1,
+        )
+
+    assert run(-50.0).y.item() == run(3.0).y.item() == 0.5
+
+
 def test_alternating_refuses_a_half_step_that_raises_the_energy():
     with pytest.raises(ValueError, match="minimize_y raised the energy in round 1 by"):
         inference.alternating(
@@ -168,7 +192,7 @@ def test_alternating_refuses_a_half_step_that_raises_the_energy():
 
 
 def test_functions_follow_dtype_and_device():
-    quadratic = lambda y: y.square().sum(-1)  # noqa: E731
+    quadratic = lambda y: y.square().sum(-1)
     for dtype in (torch.float32, torch.float64):
         assert inference.gradient_descent(quadratic, torch.ones(2, dtype=dtype)).argmin.dtype == dtype
         assert inference.exhaustive(quadratic, torch.ones(3, 2, dtype=dtype)).energy.dtype == dtype

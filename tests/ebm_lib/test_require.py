@@ -21,6 +21,8 @@ def test_finite_tensors_pass_untouched_and_others_are_counted_and_located():
     with pytest.raises(ValueError, match="1 of 12 values"):
         require.require_finite("y", bad, allow_posinf=True)
     assert require.require_finite("y", torch.tensor(math.inf), allow_posinf=True) == math.inf
+    with pytest.raises(ValueError, match="finite or .inf: 1 of 1 values are not"):
+        require.require_finite("y", torch.tensor(-math.inf), allow_posinf=True)
 
 
 def test_values_are_not_looked_at_where_there_are_none():
