@@ -86,11 +86,11 @@ def expect_close(
         raise AssertionError(
             _sentence(
                 f"{name} is wrong in {int(wrong.sum())} of {a.numel()} values. The largest difference is "
-                f"{gap[where].item():.4g}{_at(where, comma=True)}: got {_show(a[where])}, expected {_show(e[where])}",
+                f"{gap[where].item():.4g}{_at(where, comma=True)}: got {_show(actual[where])}, expected {_show(expected[where])}",
                 hint,
             )
             if gap.ndim
-            else _sentence(f"{name} is wrong: got {_show(a)}, expected {_show(e)}", hint)
+            else _sentence(f"{name} is wrong: got {_show(actual)}, expected {_show(expected)}", hint)
         )
 
 
@@ -210,5 +210,5 @@ def _at(where: tuple[int, ...], comma: bool = False) -> str:
 
 
 def _show(value: Tensor) -> str:
-    number = value.item()
+    number = value.detach().item()
     return f"{number:.6g}" if isinstance(number, float) else str(number)

@@ -13,17 +13,17 @@ _HOME = {
     "arrows": "plots",
     "descent_path": "plots",
     "scatter": "plots",
-    "explorer": "explorer",
+    "describe": "live",
+    "explorer": "live",
     "explore": "widgets",
 }
 
-__all__ = ["PALETTE", "arrows", "descent_path", "explore", "explorer", "landscape", "scatter", "use_style"]
+__all__ = ["PALETTE", "arrows", "descent_path", "describe", "explore", "explorer", "landscape", "scatter", "use_style"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = importlib.import_module(f"{__name__}.{_HOME[name]}")
-    # The module `explorer` and its function share a name; the function is what a caller means.
     value = globals()[name] = getattr(home, name)
     return value
