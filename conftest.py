@@ -1,0 +1,13 @@
+"""Settings for every test run from the repository root, nbval's included."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a notebook's kernel time to hand over its outputs.
+
+    nbval has no option for it: it gives up on a cell 5 seconds after the last message, which a busy machine exceeds.
+    """
+    for item in items:
+        if hasattr(item, "output_timeout"):
+            item.output_timeout = 60
