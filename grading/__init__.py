@@ -1,0 +1,29 @@
+"""Releasing and grading the problem sets: a command line (``python -m grading --help``) over these functions.
+
+nbgrader is the format and the record. Nothing of it is imported before it is used: it takes seconds.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "Course": "course",
+    "GradingError": "course",
+    "Outcome": "run",
+    "grade": "run",
+    "hand_in": "student",
+    "release": "student_version",
+    "samples": "sample_students",
+    "start": "student",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'grading' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

@@ -1,0 +1,198 @@
+"""The command line: ``python -m grading --help``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .course import Course, GradingError
+
+_EPILOG = """\
+a student's day                          an instructor's day
+  python -m grading lab                    python -m grading release ps01
+    answer work/ps01/ps01.ipynb,           python -m grading corpus ps01
+    run it, press Validate                 python -m grading run ps01
+  python -m grading submit ps01 --as NAME  python -m grading lab   (Nbgrader > Formgrader: marks by hand)
+                                           python -m grading run ps01   (new marks into feedback and CSV)
+
+Exit status: 0 all is well; 1 something could not be graded, or a check of the corpus failed; 2 wrong use."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="python -m grading",
+        description="Release and grade the problem sets. nbgrader keeps the record (gradebook.db).",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--course", default=".", metavar="DIR", help="a folder of the course (default: here)")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str, description: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}. {description}".strip())
+
+    p = add(
+        "release",
+        "write the student version of problem sets",
+        "Reads solutions/, writes exercises/: no solutions, no hidden tests, the same bytes every time. "
+        "The gradebook is not touched.",
+    )
+    p.add_argument("sets", nargs="*", metavar="psNN", help="default: all")
+
+    p = add(
+        "run",
+        "grade what is in submitted/",
+        "Each submitted/<student>/<set>/<set>.ipynb is checked, mended where something is missing, run, and scored "
+        "into the gradebook; the student's page goes to feedback/<student>/<set>/, the scores to grades/<set>.csv. "
+        "What was graded before and has not changed is not run again, but its page and its line of the CSV are made "
+        "anew, with the marks given by hand since. Student code runs with your rights: grade what you would run.",
+    )
+    p.add_argument("set", metavar="psNN")
+    p.add_argument("students", nargs="*", metavar="STUDENT", help="names or patterns such as 'b*' (default: all)")
+    p.add_argument("--cell-seconds", type=int, default=60, metavar="N", help="time limit of one cell (default: 60)")
+    p.add_argument(
+        "--notebook-seconds", type=int, metavar="N", help="limit of all answers and checks (default: ten cells')"
+    )
+    p.add_argument("--force", action="store_true", help="run again what has not changed")
+
+    p = add(
+        "samples",
+        "write the sample submissions",
+        "One perfect, one half right, one untouched, one that crashes, one that never ends: submitted/sample-*/.",
+    )
+    p.add_argument("set", metavar="psNN")
+    p.add_argument(
+        "--grade",
+        action="store_true",
+        help="grade them too; nothing is done at all where submitted/ holds anybody else's work",
+    )
+
+    p = add(
+        "corpus",
+        "score the answers whose worth is known",
+        "Every right and wrong answer in tests/grading/corpus/<set>/, the reference, the untouched stub, and wrong "
+        "answers made from the reference (NaN, nothing, another shape, zeros, the input).",
+    )
+    p.add_argument("set", metavar="psNN")
+    p.add_argument("questions", nargs="*", metavar="qN", help="default: all")
+
+    p = add("start", "copy released sets into work/ to answer them", "What is there already stays as it is.")
+    p.add_argument("sets", nargs="*", metavar="psNN", help="default: all that are released")
+
+    p = add("submit", "hand in a notebook", "Copies work/<set>/<set>.ipynb to submitted/<name>/<set>/.")
+    p.add_argument("set", metavar="psNN")
+    p.add_argument("--as", required=True, dest="name", metavar="NAME", help="the student's name")
+
+    add(
+        "lab",
+        "open JupyterLab with nbgrader's extensions",
+        "Copies the released sets into work/ first. Other options go to `jupyter lab`: --no-browser, --port N.",
+    )
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    args, extra = parser().parse_known_args(argv)
+    if extra and args.command != "lab":
+        parser().error(f"unrecognized arguments: {' '.join(extra)}")
+    try:
+        course = Course.find(args.course)
+        return _COMMANDS[args.command](course, args, extra)
+    except GradingError as e:
+        print(f"grading: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ngrading: stopped; what was graded so far is kept", file=sys.stderr)
+        return 130
+
+
+def _release(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .student_version import release
+
+    for ps in args.sets or course.sets():
+        print(f"{ps}: {release(ps, course=course).relative_to(course.root)}")
+    return 0
+
+
+def _run(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    return _grade(
+        course,
+        args.set,
+        students=args.students,
+        cell_seconds=args.cell_seconds,
+        notebook_seconds=args.notebook_seconds,
+        force=args.force,
+    )
+
+
+def _grade(course: Course, ps: str, **options: object) -> int:
+    from .run import grade, table
+
+    outcomes = grade(ps, course=course, tell=lambda line: print(line, flush=True), **options)
+    print(f"\n{table(outcomes)}\n")
+    print(f"Scores: grades/{ps}.csv   pages: feedback/<student>/{ps}/{ps}.html   record: gradebook.db")
+    lost = [o.student for o in outcomes if not o.ok]
+    if lost:
+        print(f"grading: not graded: {', '.join(lost)} (see above); everyone else is.", file=sys.stderr)
+    return 1 if lost else 0
+
+
+def _samples(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .course import SAMPLE
+    from .sample_students import own_submissions, samples
+
+    if args.grade and own_submissions(course):
+        print("submitted/ holds work of your students: the samples stay away.")
+        return 0
+    for path in samples(args.set, course=course):
+        print(path.relative_to(course.root))
+    return _grade(course, args.set, students=[f"{SAMPLE}*"]) if args.grade else 0
+
+
+def _corpus(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .corpus import complaints, examine, report
+
+    verdicts = examine(course, args.set, args.questions)
+    print(report(verdicts))
+    wrong = complaints(verdicts)
+    print("\n" + ("\n".join(wrong) if wrong else f"All {len(verdicts)} answers got what they deserve."))
+    return 1 if wrong else 0
+
+
+def _start(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .student import start
+
+    for path, told in start(*args.sets, course=course).items():
+        print(f"{path.relative_to(course.root)}: {told}")
+    return 0
+
+
+def _submit(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .student import hand_in
+
+    print(f"handed in: {hand_in(args.set, args.name, course=course).relative_to(course.root)}")
+    return 0
+
+
+def _lab(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .lab import open_lab
+
+    _start(course, argparse.Namespace(sets=[]), [])
+    sys.stdout.flush()
+    open_lab(course, extra)
+    return 0
+
+
+_COMMANDS = {
+    "release": _release,
+    "run": _run,
+    "samples": _samples,
+    "corpus": _corpus,
+    "start": _start,
+    "submit": _submit,
+    "lab": _lab,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,10 @@
+# Wrong: energies[t] belongs to the point after it, the last one is repeated. Loses q2_a, q2_b, q2_c.
+def descend(energy, start, steps, lr):
+    y, path, energies = start.detach().clone(), [start.detach().clone()], []
+    for _ in range(steps):
+        y = y.detach().requires_grad_()
+        y = (y - lr * torch.autograd.grad(energy(y).sum(), y)[0]).detach()
+        path.append(y)
+        energies.append(energy(y).detach())
+    energies.append(energy(y).detach())
+    return torch.stack(path), torch.stack(energies)

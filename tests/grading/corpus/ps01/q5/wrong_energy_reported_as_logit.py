@@ -1,0 +1,20 @@
+# Wrong: right label, but the logit is returned as its energy. Loses q5_a, q5_b.
+def infer_label(net, x):
+    logit, label = net(x).max(dim=-1)
+    return label, logit
+
+
+def label_probabilities(net, x, beta=1.0):
+    return torch.softmax(beta * net(x), dim=-1)
+
+
+def change_input(net, x, target, steps, lr, normalized):
+    x = x.detach().clone()
+    for _ in range(steps):
+        x.requires_grad_()
+        energies = -net(x)
+        if normalized:
+            energies = energies + torch.logsumexp(-energies, dim=-1, keepdim=True)
+        gradient = torch.autograd.grad(energies.gather(-1, target.unsqueeze(-1)).sum(), x)[0]
+        x = x.detach() - lr * gradient
+    return x

@@ -1,0 +1,20 @@
+# Wrong: moves every input towards the first one's target. Loses q5_c.
+def infer_label(net, x):
+    energy, label = (-net(x)).min(dim=-1)
+    return label, energy
+
+
+def label_probabilities(net, x, beta=1.0):
+    return torch.softmax(beta * net(x), dim=-1)
+
+
+def change_input(net, x, target, steps, lr, normalized):
+    label = int(target.flatten()[0])
+    x = x.detach().clone()
+    for _ in range(steps):
+        x.requires_grad_()
+        logits = net(x)
+        energies = -torch.log_softmax(logits, -1) if normalized else -logits
+        gradient = torch.autograd.grad(energies[..., label].sum(), x)[0]
+        x = x.detach() - lr * gradient
+    return x

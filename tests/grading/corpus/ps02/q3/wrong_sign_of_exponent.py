@@ -1,0 +1,8 @@
+# Wrong: e^{+βE}, high energies weigh most. Loses q3_a, q3_b.
+def free_energy_gradient(energy, gradients, beta):
+    if math.isinf(beta):
+        lowest = (energy == energy.amin(-1, keepdim=True)).to(energy.dtype)
+        responsibility = lowest / lowest.sum(-1, keepdim=True)
+    else:
+        responsibility = torch.softmax(beta * energy, dim=-1)
+    return responsibility, (responsibility[..., None] * gradients).sum(-2)

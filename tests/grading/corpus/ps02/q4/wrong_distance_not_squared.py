@@ -1,0 +1,12 @@
+# Wrong: the energy is the distance, not its square. Loses q4_a, q4_b, q4_d.
+def assign(y, centers, beta):
+    energy = (y[:, None] - centers).norm(dim=-1)
+    if math.isinf(beta):
+        lowest, nearest = energy.min(1)
+        return torch.nn.functional.one_hot(nearest, len(centers)).to(y.dtype), lowest
+    return torch.softmax(-beta * energy, 1), -torch.logsumexp(-beta * energy, 1) / beta
+
+
+def update(y, responsibility, centers):
+    total = responsibility.sum(0)[:, None]
+    return torch.where(total == 0, centers, responsibility.T @ y / torch.where(total == 0, 1.0, total))

@@ -1,0 +1,13 @@
+# Wrong: the free energy without its entropy: responsibilities times energies. Loses q4_a, q4_b, q4_d.
+def assign(y, centers, beta):
+    energy = (y[:, None] - centers).square().sum(-1)
+    if math.isinf(beta):
+        lowest, nearest = energy.min(1)
+        return torch.nn.functional.one_hot(nearest, len(centers)).to(y.dtype), lowest
+    responsibility = torch.softmax(-beta * energy, 1)
+    return responsibility, (responsibility * energy).sum(1)
+
+
+def update(y, responsibility, centers):
+    total = responsibility.sum(0)[:, None]
+    return torch.where(total == 0, centers, responsibility.T @ y / torch.where(total == 0, 1.0, total))

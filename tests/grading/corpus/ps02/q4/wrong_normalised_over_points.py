@@ -1,0 +1,12 @@
+# Wrong: responsibilities sum to one over the points, not over the centres. Loses q4_a, q4_b, q4_d.
+def assign(y, centers, beta):
+    energy = (y[:, None] - centers).square().sum(-1)
+    if math.isinf(beta):
+        lowest, nearest = energy.min(1)
+        return torch.nn.functional.one_hot(nearest, len(centers)).to(y.dtype), lowest
+    return torch.softmax(-beta * energy, 0), -torch.logsumexp(-beta * energy, 1) / beta
+
+
+def update(y, responsibility, centers):
+    total = responsibility.sum(0)[:, None]
+    return torch.where(total == 0, centers, responsibility.T @ y / torch.where(total == 0, 1.0, total))

@@ -1,0 +1,11 @@
+# Wrong: takes the nearest angle whatever β is. Loses q5_c.
+def fit_ellipse(y, beta, start):
+    z = torch.arange(120, dtype=y.dtype) * (2 * math.pi / 120)
+    circle = torch.stack([z.sin(), z.cos()], -1)
+    r = start.detach().clone()
+    for _ in range(300):
+        r.requires_grad_()
+        F = (y[:, None] - r * circle).square().sum(-1).amin(1)
+        (gradient,) = torch.autograd.grad(F.mean(), r)
+        r = r.detach() - 0.5 * gradient
+    return r.abs()
