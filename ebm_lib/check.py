@@ -81,17 +81,16 @@ def expect_close(
     gap = torch.where(finite, (a - e).abs(), torch.where(a == e, 0.0, math.inf))
     wrong = ~(gap <= atol + rtol * torch.where(finite, e.abs(), 0.0))
     if wrong.any():
-        where = tuple(torch.unravel_index(gap.argmax(), gap.shape)) if gap.ndim else ()
-        where = tuple(int(i) for i in where)
-        raise AssertionError(
-            _sentence(
+        where = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)) if gap.ndim else ()
+        values = f"got {_show(actual[where])}, expected {_show(expected[where])}"
+        if gap.ndim:
+            text = (
                 f"{name} is wrong in {int(wrong.sum())} of {a.numel()} values. The largest difference is "
-                f"{gap[where].item():.4g}{_at(where, comma=True)}: got {_show(actual[where])}, expected {_show(expected[where])}",
-                hint,
+                f"{gap[where].item():.4g}{_at(where, comma=True)}: {values}"
             )
-            if gap.ndim
-            else _sentence(f"{name} is wrong: got {_show(actual)}, expected {_show(expected)}", hint)
-        )
+        else:
+            text = f"{name} is wrong: {values}"
+        raise AssertionError(_sentence(text, hint))
 
 
 def expect_shape(
