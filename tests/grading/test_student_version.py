@@ -143,10 +143,15 @@ def test_what_formgraders_button_calls_writes_the_same(tiny):
     assert tiny.course.released("ps90").read_bytes() == ours
 
 
+def _copy_an_answer(nb):
+    nb.cells.append(copy.deepcopy(nb.cells[3]))
+    nb.cells[-1].id = "copy"
+
+
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda nb: nb.cells.append(copy.deepcopy(nb.cells[3]) | {"id": "copy"}), "Duplicate grade id: q1"),
+        (_copy_an_answer, "Duplicate grade id: q1"),
         (lambda nb: nb.cells[3].update(source="### BEGIN SOLUTION\nx"), "no end solution statement"),
         (lambda nb: nb.cells[5].update(source="### BEGIN HIDDEN TESTS\n### END HIDDEN TESTS"), "non-grade cell"),
         (lambda nb: nb.cells[4].metadata["nbgrader"].pop("points"), "points"),
