@@ -13,7 +13,7 @@ BIN := .venv/bin
 STAMP := _build/.stamp
 SETS := $(notdir $(wildcard solutions/ps*))
 SITE := _build/html/index.html
-PAGES = $(shell find book -name .ipynb_checkpoints -prune -o -type f -print) _config.yml _toc.yml $(shell find ebm_lib -name '*.py')
+PAGES = $(shell find book -name .ipynb_checkpoints -prune -o -type f -print) _config.yml _toc.yml $(shell find ebm_lib -name '*.py') tools/ebm_site.py $(wildcard exercises/*/*.ipynb)
 PORT ?= 8000
 
 .PHONY: help course site serve lab release grade notebooks test test-all lint browser constraints clean
@@ -42,11 +42,11 @@ constraints: .venv/.stamp  ## resolve requirements.txt anew into constraints.txt
 site: $(SITE)  ## build the website into _build/html
 
 $(SITE): .venv/.stamp $(PAGES)
-	$(BIN)/jupyter-book build . --warningiserror --nitpick --keep-going --quiet
+	$(BIN)/jupyter-book build . --all --warningiserror --nitpick --keep-going --quiet
 	touch $@
 
 serve: site  ## serve the website on localhost
-	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+	$(BIN)/python tools/serve.py --port $(PORT)
 
 notebooks: .venv/.stamp  ## execute the notebooks that changed and clean what they store
 	$(BIN)/python tools/notebooks.py
@@ -71,6 +71,7 @@ grade: .venv/.stamp  ## grade submitted/<student>/PS/: make grade PS=ps01
 
 # --- tests -------------------------------------------------------------------------------------------------------
 PYTEST := $(BIN)/python -m pytest
+NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 120 --dist loadfile book solutions
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .
@@ -83,12 +84,11 @@ browser:
 
 test: lint site release browser  ## all tests that a change must pass
 	$(PYTEST) -n 2 --dist loadfile --doctest-modules
-	$(PYTEST) --nbval -n 2 --dist loadfile book solutions
+	$(NBVAL) -n 2
 
 test-all: test  ## also: other thread counts and instruction set
-	OMP_NUM_THREADS=2 $(PYTEST) --nbval -n 1 --dist loadfile book solutions
-	ATEN_CPU_CAPABILITY=default $(PYTEST) --nbval -n 2 --dist loadfile book solutions
-	$(PYTEST) -m slow --override-ini addopts=--import-mode=importlib
+	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(NBVAL) -n 1
+	ATEN_CPU_CAPABILITY=default $(NBVAL) -n 2
 
 clean:  ## remove what can be made again (not submissions, grades or the environment)
 	rm -rf _build
