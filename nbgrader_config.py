@@ -36,6 +36,9 @@ c.OverwriteCells.add_missing_cells = True
 # nbgrader gives 0 to a test cell that writes to stderr. A warning is not a wrong answer: it is dropped before scoring.
 c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = r"(?s)."
+# What a student wrote is shown to an instructor, in formgrader, without its HTML and scripts.
+c.HTMLExporter.preprocessors = ["grading.formgrader.Harmless"]
+
 # Kernels talk to the grader through local sockets: encrypted where the kernel can.
 c.KernelManager.transport_encryption = "auto"
 

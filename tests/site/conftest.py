@@ -170,6 +170,9 @@ class Reader:
         still = []
         for number, figure in enumerate(page.locator(".ebm-explorer").all()):
             canvas, numbers = figure.locator("canvas.ebm-map"), figure.locator(".ebm-readout")
+            if not canvas.count():
+                still.append(f"live figure {number}: not drawn")
+                continue
             figure.scroll_into_view_if_needed()
             canvas.focus()
             before = canvas.evaluate("c => c.toDataURL()"), numbers.inner_text()
