@@ -15,6 +15,7 @@ import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -170,10 +171,12 @@ class Reader:
         still = []
         for number, figure in enumerate(page.locator(".ebm-explorer").all()):
             canvas, numbers = figure.locator("canvas.ebm-map"), figure.locator(".ebm-readout")
-            if not canvas.count():
+            figure.scroll_into_view_if_needed()
+            try:  # a figure is drawn when it comes near the window, which takes a moment on a busy machine
+                canvas.wait_for(timeout=20_000)
+            except PlaywrightTimeoutError:
                 still.append(f"live figure {number}: not drawn")
                 continue
-            figure.scroll_into_view_if_needed()
             canvas.focus()
             before = canvas.evaluate("c => c.toDataURL()"), numbers.inner_text()
             for key in ("ArrowRight", "ArrowUp", "ArrowRight"):
