@@ -47,7 +47,7 @@ CELL_TIMEOUT = 300  # of wall-clock time, so that a busy machine does not fail w
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
-NOTEBOOK_METADATA = {"mystnb"}
+NOTEBOOK_METADATA = {"grading", "mystnb"}  # what the student may not import; myst-nb's settings
 CELL_METADATA = {"deletable", "editable", "mystnb", "nbgrader", "tags"}
 HASH_KEY = "executed_code"  # in the notebook's metadata
 

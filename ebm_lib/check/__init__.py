@@ -2,7 +2,8 @@
 
 ``torch.allclose`` passes an empty tensor and broadcasts shapes; a bare ``<`` or ``not (x > tol).any()`` passes NaN.
 :func:`expect_close` compares shape, dtype, finiteness and then values, in this order, and says which one is wrong.
-All of these raise ``AssertionError``, which nbgrader scores.
+:func:`expect_unchanged` finds what a call changed in place. All of these raise ``AssertionError``, which nbgrader
+scores. What plain calls cannot ask of a notebook is in :mod:`ebm_lib.check.student`.
 """
 
 import math
@@ -11,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from . import student
 
 # Room for a different order of summation, not for a different formula.
 _RTOL = {torch.float64: 1e-7, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
@@ -81,7 +84,7 @@ def expect_close(
     gap = torch.where(finite, (a - e).abs(), torch.where(a == e, 0.0, math.inf))
     wrong = ~(gap <= atol + rtol * torch.where(finite, e.abs(), 0.0))
     if wrong.any():
-        where = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)) if gap.ndim else ()
+        where = _place(int(gap.argmax()), gap.shape)
         values = f"got {_show(actual[where])}, expected {_show(expected[where])}"
         if gap.ndim:
             text = (
@@ -177,6 +180,46 @@ def expect_raises(
     except Exception as other:
         raise AssertionError(f"{name} must raise {error.__name__} here, got {type(other).__name__}: {other}") from other
     raise AssertionError(f"{name} must raise {error.__name__} here, but it returned {result!r:.60}.")
+
+
+def expect_unchanged(
+    function: Callable[..., Any], *args: Any, name: str = "your function", hint: str | None = None, **kwargs: Any
+) -> None:
+    """Assert that a call changes none of its arguments in place.
+
+    Args:
+        function: what to call, on copies of the arguments; what it returns does not matter.
+        args: its arguments: tensors, arrays, modules, random generators, containers of these.
+        name: what is checked, for the message.
+        hint: a sentence added to the message.
+        kwargs: its keyword arguments.
+
+    Raises:
+        AssertionError: an argument is not what it was; see :func:`ebm_lib.check.student.mutated`.
+
+    >>> expect_unchanged(torch.relu, torch.tensor([-1.0]), name="`relu`")
+    >>> expect_unchanged(torch.relu_, torch.tensor([-1.0]), name="`relu_`", hint="Work on a copy.")
+    Traceback (most recent call last):
+    ...
+    AssertionError: `relu_` changed its 1st argument, which belongs to the caller. Work on a copy.
+    """
+    changed = student.mutated(function, *args, **kwargs)
+    if changed:
+        which = " and ".join(f"its {_ordinal(p)} argument" if isinstance(p, int) else f"`{p}`" for p in changed)
+        raise AssertionError(_sentence(f"{name} changed {which}, which belongs to the caller", hint))
+
+
+def _ordinal(place: int) -> str:
+    return {0: "1st", 1: "2nd", 2: "3rd"}.get(place, f"{place + 1}th")
+
+
+def _place(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return an index from its number in row-major order; torch's own function imports sympy first, for a second."""
+    index: tuple[int, ...] = ()
+    for size in reversed(shape):
+        flat, i = divmod(flat, size)
+        index = (i, *index)
+    return index
 
 
 def _as_number(name: str, value: Any, error: type[Exception]) -> Tensor:
