@@ -1,7 +1,6 @@
 """Notebooks as problem sets: which cells are locked, which are answers, which are checks, and to which question."""
 
 import json
-import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,15 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.validator import ValidationError
 
+from .cells import flag, grade_id, is_answer, is_check, is_given, is_manual, points, question
 from .course import GradingError
 
+__all__ = [
+    "answer_cell", "code_questions", "grade_id", "is_answer", "is_check", "is_given", "is_manual", "marked", "parse",
+    "points", "question", "questions", "read",
+]  # fmt: skip
+
 _LARGEST = 50_000_000  # bytes; a notebook with figures stays below a tenth of it
-_QUESTION = re.compile(r"(q\d+)(?!\d)")
 
 
 def read(path: Path) -> NotebookNode:
@@ -77,54 +81,6 @@ def _with_ids(raw: dict) -> dict:
     return raw
 
 
-def grade_id(cell: NotebookNode) -> str | None:
-    """Return the name that nbgrader knows a cell by, or None."""
-    mark = cell.metadata.get("nbgrader")
-    name = mark.get("grade_id") if isinstance(mark, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def _flag(cell: NotebookNode, flag: str) -> bool:
-    mark = cell.metadata.get("nbgrader")
-    return bool(mark.get(flag)) if isinstance(mark, dict) else False
-
-
-def is_answer(cell: NotebookNode) -> bool:
-    """Return whether a student is to write here."""
-    return _flag(cell, "solution")
-
-
-def is_check(cell: NotebookNode) -> bool:
-    """Return whether a cell is run to give points."""
-    return _flag(cell, "grade") and not _flag(cell, "solution")
-
-
-def is_manual(cell: NotebookNode) -> bool:
-    """Return whether a person gives the points."""
-    return _flag(cell, "grade") and _flag(cell, "solution")
-
-
-def is_given(cell: NotebookNode) -> bool:
-    """Return whether a cell is locked and gives no points: imports, helpers, statements."""
-    return _flag(cell, "locked") and not _flag(cell, "grade") and not _flag(cell, "solution")
-
-
-def points(cell: NotebookNode) -> float:
-    """Return what a cell is worth."""
-    return float(cell.metadata["nbgrader"].get("points", 0)) if _flag(cell, "grade") else 0.0
-
-
-def question(cell: NotebookNode) -> str | None:
-    """Return the question a cell belongs to: ``q3`` for the grade ids ``q3``, ``q3_check``, ``ps01_q3_hidden``.
-
-    >>> question(NotebookNode(metadata={"nbgrader": {"grade_id": "q3_check", "grade": True}}))
-    'q3'
-    """
-    name = grade_id(cell)
-    found = _QUESTION.search(name) if name else None
-    return found.group(1) if found and (_flag(cell, "grade") or _flag(cell, "solution")) else None
-
-
 def questions(nb: NotebookNode) -> list[str]:
     """Return a set's questions in the order of the notebook."""
     return list(dict.fromkeys(q for cell in nb.cells if (q := question(cell))))
@@ -150,6 +106,4 @@ def answer_cell(nb: NotebookNode, q: str) -> NotebookNode:
 
 def marked(nb: NotebookNode) -> Iterator[NotebookNode]:
     """Yield the cells that nbgrader knows by name."""
-    return (
-        cell for cell in nb.cells if grade_id(cell) and any(_flag(cell, f) for f in ("grade", "solution", "locked"))
-    )
+    return (cell for cell in nb.cells if grade_id(cell) and any(flag(cell, f) for f in ("grade", "solution", "locked")))

@@ -8,8 +8,10 @@ from nbconvert.exporters.exporter import ResourcesDict
 from nbformat import NotebookNode
 from nbgrader.preprocessors import NbGraderPreprocessor
 
+from . import contract
 from .course import Course, GradingError
 
+_PRIVATE = shutil.ignore_patterns(".*", contract.FILE)
 _KEPT = ("nbgrader", "deletable", "editable", "tags")
 
 
@@ -68,7 +70,7 @@ def fresh(course: Course, ps: str, *, db_url: str | None = None) -> dict[str, by
     with tempfile.TemporaryDirectory(prefix="release-") as tmp:
         config.CourseDirectory.root = tmp
         config.CourseDirectory.db_url = db_url or ""
-        shutil.copytree(course.solutions / ps, Path(tmp, "solutions", ps), ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(course.solutions / ps, Path(tmp, "solutions", ps), ignore=_PRIVATE)
         config.CourseDirectory.source_directory = "solutions"
         config.CourseDirectory.release_directory = "exercises"
         coursedir = CourseDirectory(config=config)
@@ -85,6 +87,9 @@ def fresh(course: Course, ps: str, *, db_url: str | None = None) -> dict[str, by
 def release(ps: str, *, course: Course | None = None) -> Path:
     """Write a set's student version into ``exercises/``; the gradebook is not touched.
 
+    Where the set's code has changed, its contract is settled first (see :mod:`grading.rehearsal`): the reference
+    solution must pass its own checks.
+
     Args:
         ps: the set's name.
         course: the course; by default the one around the working directory.
@@ -93,9 +98,12 @@ def release(ps: str, *, course: Course | None = None) -> Path:
         The released notebook.
 
     Raises:
-        GradingError: unknown set, or nbgrader refuses the notebook.
+        GradingError: unknown set, nbgrader refuses the notebook, or the reference solution loses a check.
     """
+    from .rehearsal import settle
+
     course = course or Course.find()
+    settle(course, ps)
     files = fresh(course, ps)
     folder = course.exercises / ps
     for old in sorted(folder.rglob("*"), reverse=True):

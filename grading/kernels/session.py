@@ -1,0 +1,331 @@
+"""One submission through two kernels: which cell runs where, within which limits, and what came of it.
+
+This is the driver's side: it holds the notebook, asks a fork server for kernels, and decides when their time is up.
+"""
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..cells import is_answer, is_check, is_given
+from .channel import Closed, Late, ProtocolError
+from .outputs import checked, error
+from .redaction import redacted_files
+from .server import START_SECONDS, Kernel, fonts
+from .task import DEAD, NOT_RUN, TIMEOUT, EngineError, Executed, Task
+
+GIVEN_SECONDS = 180  # for the imports at the top, whatever a student's cell is given
+KERNELS = 10  # how many student kernels one submission may use up
+_SCRATCH = "grading-kernel-"
+_GRACE = 2.0  # seconds to react to an interrupt before the kernel is killed
+
+
+def execute(task: Task) -> Executed:
+    """Run a submission.
+
+    Args:
+        task: the submission.
+
+    Returns:
+        The notebook with outputs, and what there is to say of it. Whatever a student's code does ends up in here.
+
+    Raises:
+        EngineError: the engine itself could not do its work.
+    """
+    begun = time.monotonic()
+    with _Run(task) as run:
+        run.all_cells()
+    done = run.result()
+    done.seconds = time.monotonic() - begun
+    return done
+
+
+@contextmanager
+def _scratch(needed: bool) -> Iterator[str | None]:
+    """Give a kernel outside the sandbox a folder of its own, locked so that what a killed worker left can be told."""
+    import fcntl
+
+    if not needed:
+        yield None
+        return
+    _sweep()
+    folder = tempfile.mkdtemp(prefix=_SCRATCH)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+@cache
+def _sweep() -> None:
+    """Remove the folders that killed workers left; once in a process, since a killed one is followed by a new one."""
+    import fcntl
+
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        try:
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # gone by now, or another user's
+        try:
+            about = os.fstat(lock)
+            if about.st_uid == os.getuid() and time.time() - about.st_mtime > 1:  # a new one is not yet locked
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+        except BlockingIOError:
+            pass  # in use
+        finally:
+            os.close(lock)
+
+
+class _Run:
+    """The state of one submission while it runs."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.nb = json.loads(task.notebook)
+        self.left = float(task.notebook_seconds)
+        self.ended = ""  # why nothing more can be run
+        self.trouble: list[tuple[str, str]] = []  # states and messages, in order
+        self.handles: dict[str, list[str]] = {}
+        self.replay: list[tuple[str, int]] = []  # what a new student kernel has to run first
+        self.students: list[Kernel] = []
+        self.kernels: list[Kernel] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Run":
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for kernel in self.kernels:
+            kernel.end()
+        for s in getattr(self, "_links", []):
+            s.close()
+        self._stack.close()
+
+    # --- kernels ---------------------------------------------------------------------------------------------------
+    def _start(self) -> None:
+        pairs = [socket.socketpair() for _ in range(KERNELS)]
+        self._links = [theirs for _, theirs in pairs]
+        ours, examiners = socket.socketpair()
+        # What a student's code returns can be small to send and huge to compare: `range(10**12)`.
+        policy = {"memory_bytes": self.task.memory_bytes}
+        order = {"kind": "examiner", "policy": policy, "cwd": self._stack.enter_context(_scratch(True))}
+        self.examiner = Kernel(order, [examiners, *(mine for mine, _ in pairs)], ours)
+        self.kernels.append(self.examiner)
+        self._new_student()
+
+    def _new_student(self) -> None:
+        ours, theirs = socket.socketpair()
+        cwd = self._stack.enter_context(_scratch(not self.task.sandbox))
+        policy = self._policy() if self.task.sandbox else None
+        order = {"kind": "student", "policy": policy, "cwd": cwd}
+        self.student = Kernel(order, [theirs, self._links.pop(0)], ours)
+        self.students.append(self.student)
+        self.kernels.append(self.student)
+        if self.task.files:
+            self.student.ask({"files": list(self.task.files)}, START_SECONDS, list(self.task.files.values()))
+
+    def _policy(self) -> dict:
+        replaced = _replaced(tuple(self.task.forbidden), self.task.set)
+        return {
+            "readable": _readable(), "hidden": self.task.hidden, "replaced": replaced,
+            "memory_bytes": self.task.memory_bytes, "processes": 64, "file_bytes": 64 << 20, "tmp_bytes": 256 << 20,
+            "open_files": 256, "cpu_seconds": self.task.notebook_seconds + GIVEN_SECONDS,
+        }  # fmt: skip
+
+    def _restart(self, why: str) -> None:
+        """Go on with a new student kernel that has run what did not kill the old one."""
+        self.student.end()
+        if "exit" not in self.student.used:  # its keeper, which no student can reach, did not live to tell
+            raise EngineError(f"a student's kernel was lost: {self.student.used.get('error', 'its keeper was killed')}")
+        if not self._links:
+            self.ended = why
+            return
+        self._new_student()
+        self._ask_examiner({"do": "relink", "number": len(self.students) - 1}, START_SECONDS)
+        for source, count in self.replay:
+            begun = time.monotonic()
+            try:
+                self.student.ask({"source": source, "count": count, "limit": 0}, max(self.left, 1.0))
+            except (Late, Closed, ProtocolError):
+                self.ended = why
+                return
+            finally:
+                self.left -= time.monotonic() - begun
+
+    def _ask_examiner(self, header: dict, seconds: float) -> dict:
+        try:
+            return self.examiner.ask(header, seconds)
+        except (Closed, ProtocolError) as e:
+            raise EngineError(f"the examiner's kernel died ({e})") from e
+
+    # --- cells -----------------------------------------------------------------------------------------------------
+    def all_cells(self) -> None:
+        """Run the notebook's cells in order."""
+        answered = False
+        for count, cell in enumerate((c for c in self.nb["cells"] if c["cell_type"] == "code"), 1):
+            answered |= is_answer(cell)
+            cell["outputs"], cell["execution_count"] = [], None
+            if not "".join(cell["source"]).strip():
+                continue
+            given = is_given(cell) and not answered
+            if not given and self.left < 1 and not self.ended:
+                self.ended = f"the notebook had used up its {self.task.notebook_seconds} seconds"
+                self._note(cell, NOT_RUN, f"Not run: {self.ended}.")
+            if self.ended:
+                cell["outputs"] = [error(NOT_RUN, f"Not run: {self.ended}.")]
+                continue
+            seconds = max(GIVEN_SECONDS, self.task.cell_seconds) if given else min(self.task.cell_seconds, self.left)
+            begun = time.monotonic()
+            cell["execution_count"] = count
+            if is_check(cell):
+                self._check(cell, count, seconds)
+            else:
+                self._student_cell(cell, count, seconds)
+                if is_given(cell):
+                    self._given(cell, count)
+            if not given:
+                self.left -= time.monotonic() - begun
+
+    def _given(self, cell: dict, count: int) -> None:
+        try:
+            said = self._ask_examiner(self._cell(cell, count, do="run"), GIVEN_SECONDS)
+        except Late:
+            raise EngineError(f"the given cell {_name(cell)} does not end") from None
+        failed = [o for o in said["outputs"] if o["output_type"] == "error"]
+        if failed:
+            raise EngineError(f"the given cell {_name(cell)} fails: {failed[0]['ename']}: {failed[0]['evalue']}")
+
+    def _student_cell(self, cell: dict, count: int, seconds: float) -> None:
+        source = "".join(cell["source"])
+        request = {"source": source, "count": count, "limit": self.task.output_bytes}
+        late = False
+        try:
+            try:
+                said = self.student.ask(request, seconds)
+            except Late:
+                late = True
+                self.student.interrupt()
+                said = self.student.channel.receive(time.monotonic() + _GRACE)[0]
+            cell["outputs"] = checked(said.get("outputs"))
+        except (Late, Closed, ProtocolError) as e:
+            if late:
+                stopped = f"Stopped after {_say(seconds)}. It would not stop, so its kernel was ended."
+                self._lost(cell, TIMEOUT, stopped)
+            else:
+                self._lost(cell, DEAD, _death(e))
+            return
+        if late:
+            self._note(cell, TIMEOUT, f"Stopped after {_say(seconds)}.")
+        self.replay.append((source, count))
+
+    def _check(self, cell: dict, count: int, seconds: float) -> None:
+        name = _name(cell)
+        handles = None if self.task.handles is None else self.task.handles.get(name, [])
+        request = self._cell(
+            cell, count, do="check", names=self.task.remote.get(name, []), handles=handles, seconds=seconds + 2 * _GRACE
+        )
+        late = False
+        try:
+            try:
+                said = self._ask_examiner(request, seconds)
+            except Late:
+                late = True
+                self.student.interrupt()
+                try:
+                    said = self.examiner.channel.receive(time.monotonic() + _GRACE)[0]
+                except Late:
+                    self.student.end()
+                    said = self.examiner.channel.receive(time.monotonic() + 2 * _GRACE)[0]
+        except (Late, EngineError, Closed):
+            self.examiner.end()
+            self.ended = "the check before could not be ended"
+            self._note(cell, TIMEOUT, f"Stopped after {_say(seconds)}, and could not be ended otherwise.")
+            return
+        cell["outputs"] = said["outputs"]
+        self.handles[name] = said["handles"]
+        if late:
+            cell["outputs"] = [o for o in cell["outputs"] if o["output_type"] == "stream"]  # and no verdict
+            self._note(cell, TIMEOUT, f"Stopped after {_say(seconds)}.")
+        if said["gone"] or not self.student.alive:
+            why = said["gone"]  # in our own words; an error of this name could be the student's
+            if not late:
+                cell["outputs"] = [o for o in cell["outputs"] if o["output_type"] == "stream"]
+                self._note(cell, DEAD, f"{why[:1].upper()}{why[1:]} while this check ran your code{_crash()}.")
+            self._restart("the kernel had died too often")
+
+    def _cell(self, cell: dict, count: int, **more: Any) -> dict:
+        return {"source": "".join(cell["source"]), "count": count, "limit": self.task.output_bytes, **more}
+
+    def _lost(self, cell: dict, state: str, text: str) -> None:
+        self._note(cell, state, text)
+        self._restart("the kernel had died too often")
+
+    def _note(self, cell: dict, name: str, text: str) -> None:
+        cell["outputs"].append(error(name, text))
+        self.trouble.append(
+            ("kernel died" if name == DEAD else "timed out", f"{_name(cell) or 'a cell of the student'}: {text}")
+        )
+
+    def result(self) -> Executed:
+        """Return what came of the run, when its kernels have ended."""
+        state, message = self.trouble[0] if self.trouble else ("graded", "")
+        if any(s == "kernel died" for s, _ in self.trouble):
+            state = "kernel died"
+        return Executed(
+            notebook=json.dumps(self.nb),
+            state=state,
+            message=message,
+            cpu_seconds=sum(k.used.get("cpu_seconds") or 0.0 for k in self.kernels),
+            memory=max((k.used.get("max_rss") or 0 for k in self.students), default=0),
+            handles=self.handles,
+        )
+
+
+# --- small things --------------------------------------------------------------------------------------------------
+def _name(cell: dict) -> str:
+    return cell["metadata"].get("nbgrader", {}).get("grade_id", "")
+
+
+def _say(seconds: float) -> str:
+    return f"{seconds:.0f} seconds"
+
+
+def _crash() -> str:
+    return ": a crash, or no memory left"
+
+
+def _death(e: Exception) -> str:
+    if isinstance(e, ProtocolError):
+        return f"The kernel's answer could not be read: {e}."
+    return f"The kernel died while this cell ran{_crash()}."
+
+
+@cache
+def _readable() -> list[str]:
+    import ebm_lib
+
+    from ..sandbox import default_readable
+
+    return [*map(str, default_readable()), str(Path(ebm_lib.__file__).parent), fonts()]
+
+
+@cache
+def _replaced(forbidden: tuple[str, ...], ps: str) -> dict[str, str]:
+    return {str(path): content.hex() for path, content in redacted_files(forbidden, ps).items()}
