@@ -2,19 +2,28 @@
 
 import argparse
 import sys
+import webbrowser
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .course import Course, GradingError
 
+if TYPE_CHECKING:
+    from .manifest import Outcome
+
 _EPILOG = """\
 a student's day                          an instructor's day
-  python -m grading lab                    python -m grading release ps01
-    answer work/ps01/ps01.ipynb,           python -m grading corpus ps01
-    run it, press Validate                 python -m grading run ps01
-  python -m grading submit ps01 --as NAME  python -m grading lab   (Nbgrader > Formgrader: marks by hand)
+  python -m grading lab                    python -m grading lint ps01
+    answer work/ps01/ps01.ipynb,           python -m grading release ps01
+    run it, press Validate                 python -m grading corpus ps01
+  python -m grading self ps01              python -m grading bundle
+  python -m grading submit ps01 --as NAME  python -m grading run ps01
+                                           python -m grading lab   (Nbgrader > Formgrader: marks by hand)
                                            python -m grading run ps01   (new marks into feedback and CSV)
 
-Exit status: 0 all is well; 1 something could not be graded, or a check of the corpus failed; 2 wrong use."""
+Exit status: 0 all is well; 1 something could not be graded, a check of the corpus failed, or lint found something;
+2 wrong use."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,9 +52,9 @@ def parser() -> argparse.ArgumentParser:
         "run",
         "grade what is in submitted/",
         "Each submitted/<student>/<set>/<set>.ipynb is checked, mended where something is missing, run, and scored "
-        "into the gradebook; the student's page goes to feedback/<student>/<set>/, the scores to grades/<set>.csv. "
-        "What was graded before and has not changed is not run again, but its page and its line of the CSV are made "
-        "anew, with the marks given by hand since. Student code runs with your rights: grade what you would run.",
+        "into the gradebook; the student's page goes to feedback/<student>/<set>/, the scores to grades/<set>.csv, a "
+        "report to grades/<set>.html. Students' code runs in a sandbox, checks outside it. What was graded before and "
+        "has not changed is not run again, but takes in marks given by hand since; a run that was cut off goes on.",
     )
     p.add_argument("set", metavar="psNN")
     p.add_argument("students", nargs="*", metavar="STUDENT", help="names or patterns such as 'b*' (default: all)")
@@ -53,7 +62,24 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--notebook-seconds", type=int, metavar="N", help="limit of all answers and checks (default: ten cells')"
     )
+    p.add_argument(
+        "--memory", type=float, default=4.0, metavar="GIB", help="memory of a submission's code (default: 4)"
+    )
+    p.add_argument("--workers", type=int, metavar="N", help="submissions at a time (default: one per processor)")
+    p.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://..., whose workers run them")
+    p.add_argument(
+        "--late", choices=("timestamp", "file"), default="timestamp",
+        help="when it was handed in: nbgrader's timestamp.txt, or else also the notebook's own time",
+    )  # fmt: skip
+    p.add_argument("--engine", choices=("kernels", "nbgrader"), default="kernels", help="nbgrader: the plain way")
+    p.add_argument(
+        "--no-sandbox", action="store_true", help="run students' code with your own rights (see SECURITY.md)"
+    )
     p.add_argument("--force", action="store_true", help="run again what has not changed")
+
+    for name, help in (("feedback", "make the students' pages anew"), ("report", "sum up what was graded")):
+        p = add(name, help, "From the gradebook as it is now, marks given by hand included; nothing is run.")
+        p.add_argument("set", metavar="psNN")
 
     p = add(
         "samples",
@@ -76,8 +102,35 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("set", metavar="psNN")
     p.add_argument("questions", nargs="*", metavar="qN", help="default: all")
 
+    p = add(
+        "lint",
+        "look through the checks of problem sets",
+        "Finds names that nobody defines, comparisons that let NaN through, hidden values that a student could read, "
+        "what cannot work across processes, questions without a corpus. A line that is right as it is says "
+        "'# lint: ok RULE (why)'.",
+    )
+    p.add_argument("sets", nargs="*", metavar="psNN", help="default: all")
+
+    p = add(
+        "bundle",
+        "write the archive for students",
+        "The released sets, the library, the pages and, where it is built, the website; no solutions, hidden tests or "
+        "anybody's work.",
+    )
+    p.add_argument("--out", type=Path, metavar="FILE", help="default: _build/ebm-course.zip")
+
     p = add("start", "copy released sets into work/ to answer them", "What is there already stays as it is.")
     p.add_argument("sets", nargs="*", metavar="psNN", help="default: all that are released")
+
+    p = add(
+        "self",
+        "grade your own notebook",
+        "Runs work/<set>/<set>.ipynb as a grader would, and writes the feedback page to work/<set>/feedback.html: with "
+        "the hidden tests where solutions/ is at hand, else with the checks that you can see. Nothing is recorded.",
+    )
+    p.add_argument("set", metavar="psNN")
+    p.add_argument("--notebook", type=Path, metavar="FILE", help="another notebook")
+    p.add_argument("--open", action="store_true", help="show the page in the browser")
 
     p = add("submit", "hand in a notebook", "Copies work/<set>/<set>.ipynb to submitted/<name>/<set>/.")
     p.add_argument("set", metavar="psNN")
@@ -122,20 +175,50 @@ def _run(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
         students=args.students,
         cell_seconds=args.cell_seconds,
         notebook_seconds=args.notebook_seconds,
+        memory_bytes=int(args.memory * 2**30),
+        workers=args.workers,
+        scheduler=args.scheduler,
+        late=args.late,
+        engine=args.engine,
+        sandbox=not args.no_sandbox,
         force=args.force,
     )
 
 
 def _grade(course: Course, ps: str, **options: object) -> int:
-    from .run import grade, table
+    from .run import grade
 
-    outcomes = grade(ps, course=course, tell=lambda line: print(line, flush=True), **options)
-    print(f"\n{table(outcomes)}\n")
-    print(f"Scores: grades/{ps}.csv   pages: feedback/<student>/{ps}/{ps}.html   record: gradebook.db")
+    outcomes = grade(ps, course=course, tell=_say, bar=sys.stderr.isatty(), **options)
+    return _told(course, ps, outcomes)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _told(course: Course, ps: str, outcomes: "Sequence[Outcome]") -> int:
+    from .export import table
+    from .run import overview
+
+    print(f"\n{table(outcomes)}\n\n{overview(ps, course=course)}\n")
+    print(f"Scores: grades/{ps}.csv   report: grades/{ps}.html   pages: feedback/<student>/{ps}/{ps}.html")
     lost = [o.student for o in outcomes if not o.ok]
     if lost:
         print(f"grading: not graded: {', '.join(lost)} (see above); everyone else is.", file=sys.stderr)
     return 1 if lost else 0
+
+
+def _feedback(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .run import publish
+
+    publish(args.set, course=course, tell=_say)
+    return 0
+
+
+def _report(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .run import publish
+
+    return _told(course, args.set, publish(args.set, course=course))
 
 
 def _samples(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
@@ -147,7 +230,15 @@ def _samples(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
         return 0
     for path in samples(args.set, course=course):
         print(path.relative_to(course.root))
-    return _grade(course, args.set, students=[f"{SAMPLE}*"]) if args.grade else 0
+    if not args.grade:
+        return 0
+    from .sandbox import unavailable
+
+    engine = "kernels"
+    if why := unavailable():
+        print(f"*** {why} The samples are the course's own, so plain nbgrader runs them here, unprotected. ***")
+        engine = "nbgrader"
+    return _grade(course, args.set, students=[f"{SAMPLE}*"], engine=engine)
 
 
 def _corpus(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
@@ -160,11 +251,40 @@ def _corpus(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
     return 1 if wrong else 0
 
 
+def _lint(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .lint import lint
+
+    found = {ps: lint(course, ps) for ps in args.sets or course.sets()}
+    for ps, findings in found.items():
+        for finding in findings:
+            print(f"{ps} {finding}")
+        if not findings:
+            print(f"{ps}: nothing to mend.")
+    return 1 if any(found.values()) else 0
+
+
 def _start(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
     from .student import start
 
     for path, told in start(*args.sets, course=course).items():
         print(f"{path.relative_to(course.root)}: {told}")
+    return 0
+
+
+def _self(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .self_grading import grade_own, told
+
+    own = grade_own(args.set, course=course, notebook=args.notebook)
+    print(f"{told(own)}\nPage: {own.page}")
+    if args.open:
+        webbrowser.open(own.page.as_uri())
+    return 0
+
+
+def _bundle(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    from .bundle import bundle
+
+    print(bundle(course, args.out))
     return 0
 
 
@@ -187,9 +307,14 @@ def _lab(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
 _COMMANDS = {
     "release": _release,
     "run": _run,
+    "feedback": _feedback,
+    "report": _report,
     "samples": _samples,
     "corpus": _corpus,
+    "lint": _lint,
+    "bundle": _bundle,
     "start": _start,
+    "self": _self,
     "submit": _submit,
     "lab": _lab,
 }

@@ -6,16 +6,16 @@ that are made from the reference solution: NaN, nothing, another shape, zeros, t
 """
 
 import ast
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nbformat import NotebookNode
-from nbformat.v4 import new_output
+from nbformat import NotebookNode, reads, writes
+from nbformat.v4 import new_code_cell, new_notebook
 from nbgrader.utils import determine_grade
 
 from .course import Course, GradingError
-from .forks import Job, run
-from .notebook import answer_cell, code_questions, grade_id, is_answer, is_check, is_given, points, question, read
+from .notebook import answer_cell, code_questions, grade_id, is_answer, is_check, is_given, question, read
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,11 @@ def automatic(nb: NotebookNode, q: str) -> list[Answer]:
 
 
 # --- scoring -------------------------------------------------------------------------------------------------------
-def score_answers(course: Course, ps: str, answers: Sequence[Answer], *, seconds: float = 60.0) -> list[Verdict]:
-    """Score answers as nbgrader would, each as if every other question were answered by the reference.
+_LAST = "was-it-spoiled"  # the cell that tells whether an automatic answer ever changed a result
+
+
+def score_answers(course: Course, ps: str, answers: Sequence[Answer], *, seconds: int = 60) -> list[Verdict]:
+    """Score answers through the engine, each as if every other question were answered by the reference.
 
     Run are the given cells, the answer cells and the question's own checks: what another question's checks leave behind
     must not matter, and neither must cells that a student may delete.
@@ -179,78 +182,69 @@ def score_answers(course: Course, ps: str, answers: Sequence[Answer], *, seconds
         course: the course.
         ps: the set's name.
         answers: what to score.
-        seconds: time limit of one answer.
+        seconds: time limit of one cell.
 
     Returns:
         A verdict for each, in the same order.
+
+    Raises:
+        GradingError: a given cell or the reference solution fails.
     """
-    nb = read(course.source(ps))
-    jobs: list[Job] = []
-    checks: dict[str, list[NotebookNode]] = {}
-    for q in dict.fromkeys(answer.question for answer in answers):
-        cells = [c for c in nb.cells if c.cell_type == "code"]
-        at = next(i for i, c in enumerate(cells) if is_answer(c) and question(c) == q)
-        checks[q] = [c for c in cells if is_check(c) and question(c) == q]
-        after = cells[at + 1 : cells.index(checks[q][-1]) + 1]
-        rest = [c for c in after if c in checks[q] or is_given(c) or is_answer(c)]
-        own = [_source(nb, c) for c in rest]
-        variants = {a.name: [a.source, *own] for a in answers if a.question == q}
-        before = [_source(nb, c) for c in cells[:at] if is_given(c) or is_answer(c)]
-        jobs.append({"name": q, "before": before, "variants": variants})
-        checks[q] = [c if c in checks[q] else None for c in [cells[at], *rest]]
-    ran = {(r["job"], r["variant"]): r for r in run(jobs, seconds=seconds, cwd=course.root)}
-    return [_verdict(a, checks[a.question], ran[a.question, a.name]) for a in answers]
+    from . import sandbox
+    from .kernels.task import Task
+    from .pool import cores, run_all
+    from .rehearsal import settle
+
+    contract = settle(course, ps)
+    nb, boxed = read(course.source(ps)), sandbox.unavailable() is None
+    tasks = (
+        Task(
+            str(i), ps, writes(_with(nb, answer)), contract.remote, contract.handles, contract.forbidden,
+            hidden=[str(course.root)], cell_seconds=seconds, notebook_seconds=10 * seconds, sandbox=boxed,
+        )
+        for i, answer in enumerate(answers)
+    )  # fmt: skip
+    verdicts: dict[int, Verdict] = {}
+    for task, done in run_all(tasks, workers=min(cores(), 1 + len(answers) // 8)):
+        if isinstance(done, Exception):
+            raise GradingError(f"{ps} {answers[int(task.student)].name}: {done}") from done
+        verdicts[int(task.student)] = _verdict(answers[int(task.student)], reads(done.notebook, 4), done.seconds)
+    return [verdicts[i] for i in range(len(answers))]
 
 
-def _source(nb: NotebookNode, cell: NotebookNode) -> str:
-    return reference(nb, question(cell)).source if is_answer(cell) else cell.source
-
-
-def _verdict(answer: Answer, cells: list[NotebookNode | None], ran: dict) -> Verdict:
-    marks, out_of, message = {}, {}, ""
-    for cell, output in zip(cells, ran["outputs"], strict=True):
-        if cell is None:
-            if "error" in output and not message:
-                message = f"{output['error']}: {output['message']}"
+def _with(nb: NotebookNode, answer: Answer) -> NotebookNode:
+    """Return the notebook that one answer is scored in."""
+    cells, mine = [], None
+    for cell in nb.cells:
+        if cell.cell_type != "code" or not (is_given(cell) or is_answer(cell) or is_check(cell)):
             continue
-        name = grade_id(cell)
-        marks[name], out_of[name] = mark(cell, output), points(cell)
-        if marks[name] < out_of[name] and not message:
-            error = output.get("error", "")
-            text = output.get("message") or ("" if error else f"gave {output.get('value')}")
-            message = text if error in ("", "AssertionError") and text else f"{error}: {text}".rstrip(": ")
-    return Verdict(answer, marks, out_of, message, ran["spoiled"], ran["seconds"])
+        if is_check(cell) and question(cell) != answer.question:
+            continue
+        new = copy.deepcopy(cell)
+        if is_answer(cell):
+            mine = mine or question(cell) == answer.question
+            new.source = answer.source if question(cell) == answer.question else reference(nb, question(cell)).source
+        cells.append(new)
+        if mine and is_check(cell):
+            last = len(cells)
+    asks = new_code_cell("globals().get('__spoiled__', False)", id=_LAST)
+    return new_notebook(cells=[*cells[:last], asks])
 
 
-def mark(cell: NotebookNode, output: dict[str, str]) -> float:
-    """Return the points nbgrader gives a check with this output."""
-    done = NotebookNode({**cell, "outputs": []})
-    if "error" in output:
-        done.outputs.append(new_output("error", ename=output["error"], evalue=output["message"]))
-    elif "value" in output:
-        done.outputs.append(new_output("execute_result", data={"text/plain": output["value"]}, execution_count=1))
-    return float(determine_grade(done)[0])
-
-
-def score_notebook(course: Course, ps: str, nb: NotebookNode, *, seconds: float = 120.0) -> dict[str, float]:
-    """Score a whole notebook's checks in one run, cells in order.
-
-    Args:
-        course: the course.
-        ps: the set's name; its checks replace the notebook's, hidden tests included.
-        nb: a submission in which no check is missing.
-        seconds: time limit.
-
-    Returns:
-        Points by check.
-    """
-    checks = {grade_id(c): c for c in read(course.source(ps)).cells if is_check(c)}
-    cells = [c for c in nb.cells if c.cell_type == "code"]
-    sources = [checks[grade_id(c)].source if is_check(c) else c.source for c in cells]
-    (ran,) = run([{"name": ps, "before": [], "variants": {"it": sources}}], seconds=seconds, cwd=course.root)
-    return {
-        grade_id(c): mark(checks[grade_id(c)], out) for c, out in zip(cells, ran["outputs"], strict=True) if is_check(c)
-    }
+def _verdict(answer: Answer, nb: NotebookNode, seconds: float) -> Verdict:
+    marks, out_of, message = {}, {}, ""
+    for cell in nb.cells[:-1]:
+        error = next((out for out in cell.outputs if out.output_type == "error"), None)
+        said = "" if error is None else f"{error.ename}: {error.evalue}".removeprefix("AssertionError: ")
+        if is_check(cell):
+            name = grade_id(cell)
+            marks[name], out_of[name] = map(float, determine_grade(cell))
+            if marks[name] < out_of[name] and not said:
+                said = f"gave {cell.outputs[-1].data['text/plain']}" if cell.outputs else ""
+        if said and not message and question(cell) == answer.question:
+            message = said.rstrip(": ")
+    spoiled = [out for out in nb.cells[-1].outputs if out.get("data", {}).get("text/plain") == "True"]
+    return Verdict(answer, marks, out_of, message, bool(spoiled), seconds)
 
 
 def complaints(verdicts: Sequence[Verdict]) -> list[str]:

@@ -1,18 +1,35 @@
-"""nbgrader's gradebook: the problem sets and scores in it, read and kept straight."""
+"""nbgrader's gradebook: the problem sets and scores in it. Scores are written by :mod:`grading.record`."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from nbformat import NotebookNode
+from nbgrader import api
 from nbgrader.api import Assignment, Gradebook, MissingEntry, SubmittedAssignment
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
 
 from .course import SAMPLE, Course, GradingError
+from .intake import whole
 from .notebook import grade_id, is_answer, is_check, is_manual, marked, parse, question, read
 from .student_version import fresh
+
+
+class GradebookGone(GradingError):
+    """The gradebook cannot be reached any more; a run stops instead of losing what it does."""
+
+
+class Mark(NamedTuple):
+    """What one graded cell got: points, points there are, and whether it waits for a person."""
+
+    got: float
+    of: float
+    pending: bool
 
 
 @dataclass
@@ -20,23 +37,45 @@ class Score:
     """What the gradebook holds for one submission.
 
     Args:
-        score: points so far.
+        score: points so far, less those taken off for lateness; never below 0 on that account.
         max_score: points there are.
         pending: whether something waits for a person.
         by_hand: whether a person has given a mark or a comment.
+        penalty: points taken off for lateness.
         questions: points so far and points there are, by question.
+        marks: the same for each graded cell, by grade id.
+        comments: what is said about each answer, by grade id.
     """
 
     score: float
     max_score: float
     pending: bool
     by_hand: bool
+    penalty: float = 0.0
     questions: dict[str, tuple[float, float]] = field(default_factory=dict)
+    marks: dict[str, Mark] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Issue:
+    """A set as it is graded now.
+
+    Args:
+        release: what students are handed, which submissions are held to.
+        whole: the same with hidden tests, as :func:`grading.intake.whole` makes it.
+        files: the set's other files, by path.
+    """
+
+    release: NotebookNode
+    whole: NotebookNode
+    files: dict[str, bytes]
 
 
 def db_url(course: Course) -> str:
     """Return the address of the course's gradebook: SQLite beside the course unless its settings name another."""
-    return course.config().CourseDirectory.get("db_url") or f"sqlite:///{course.root / 'gradebook.db'}"
+    # Formgrader may hold SQLite's one lock for a moment: wait for it instead of the usual 5 seconds.
+    return course.config().CourseDirectory.get("db_url") or f"sqlite:///{course.root / 'gradebook.db'}?timeout=60"
 
 
 @contextmanager
@@ -50,7 +89,7 @@ def gradebook(course: Course) -> Iterator[Gradebook]:
         yield book
 
 
-def enter_set(course: Course, ps: str) -> NotebookNode:
+def enter_set(course: Course, ps: str) -> Issue:
     """Record a set's cells, hidden tests included, as nbgrader needs them for grading.
 
     nbgrader refuses where cells came or went since submissions were graded. Their scores are then dropped (they are
@@ -61,7 +100,7 @@ def enter_set(course: Course, ps: str) -> NotebookNode:
         ps: the set's name.
 
     Returns:
-        A fresh release of the set, which is what submissions are held to.
+        The set as submissions are held to it from now on.
 
     Raises:
         GradingError: marks given by hand, or scores whose submission is gone, stand in the way.
@@ -97,7 +136,9 @@ def enter_set(course: Course, ps: str) -> NotebookNode:
                 )
             for student in [s.student.id for s in assignment.submissions]:
                 book.remove_submission(ps, student)
-    return parse(fresh(course, ps, db_url=db_url(course))[f"{ps}.ipynb"].decode(), f"{ps}.ipynb")
+    files = fresh(course, ps, db_url=db_url(course))
+    release = parse(files.pop(f"{ps}.ipynb").decode(), f"{ps}.ipynb")
+    return Issue(release, whole(course, ps), files)
 
 
 def _cells(assignment: Assignment) -> set[tuple[str, str]]:
@@ -127,45 +168,83 @@ def _by_hand(submission: SubmittedAssignment) -> bool:
     )
 
 
-def clear(course: Course, ps: str, student: str) -> None:
-    """Forget the scores that checks gave a submission, so that none outlives the run that follows.
+# --- scores --------------------------------------------------------------------------------------------------------
+def order_of(nb: NotebookNode) -> dict[str, str]:
+    """Return the question of each marked cell of a set, in the order of its notebook.
 
-    Marks and comments given by hand stay.
+    Args:
+        nb: the instructor's notebook, or its release.
     """
-    with gradebook(course) as book:
-        try:
-            submission = book.find_submission(ps, student)
-        except MissingEntry:
-            return
-        for notebook in submission.notebooks:
-            for grade in notebook.grades:
-                grade.auto_score, grade.needs_manual_grade = None, True
-            for comment in notebook.comments:
-                comment.auto_comment = None
-        book.db.commit()
+    return {grade_id(cell): question(cell) or "other" for cell in marked(nb)}
+
+
+def scores(db: Session, ps: str, order: dict[str, str], students: Sequence[str] | None = None) -> dict[str, Score]:
+    """Return what the gradebook holds for a set's submissions, by student, in two queries.
+
+    Args:
+        db: a session of the gradebook.
+        ps: the set's name.
+        order: from :func:`order_of`.
+        students: whose; by default everybody's.
+    """
+    points = func.coalesce(api.GradeCell.__table__.c.max_score, api.TaskCell.__table__.c.max_score, 0.0)
+    student = SubmittedAssignment.student_id
+    at = and_(Assignment.name == ps, student.in_(students) if students is not None else True)
+    owners = select(student, api.SubmittedNotebook.late_submission_penalty, api.SubmittedNotebook.id)
+    owners = owners.join_from(SubmittedAssignment, Assignment).where(at)
+    owners = owners.join(api.SubmittedNotebook, api.SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+    notebooks = owners.subquery()
+    cells = api.BaseCell.__table__
+    grades = (
+        select(notebooks.c.student_id, cells.c.name, api.Grade.score, points, api.Grade.needs_manual_grade)
+        .add_columns(api.Grade.manual_score, api.Grade.extra_credit)
+        .select_from(notebooks)
+        .join(api.Grade, api.Grade.notebook_id == notebooks.c.id)
+        .join(cells, cells.c.id == api.Grade.cell_id)
+        .outerjoin(api.GradeCell.__table__, api.GradeCell.__table__.c.id == cells.c.id)
+        .outerjoin(api.TaskCell.__table__, api.TaskCell.__table__.c.id == cells.c.id)
+    )
+    found: dict[str, Score] = {}
+    for name, penalty, _ in db.execute(owners):
+        held = found.setdefault(name, Score(0.0, 0.0, False, False))
+        held.penalty += penalty or 0.0
+    for name, cell, got, of, pending, manual, extra in db.execute(grades):
+        held = found[name]
+        held.marks[cell] = Mark(got, of, pending)
+        held.by_hand |= manual is not None or bool(extra)
+    comments = (
+        select(notebooks.c.student_id, cells.c.name, api.Comment.comment, api.Comment.manual_comment)
+        .select_from(notebooks)
+        .join(api.Comment, api.Comment.notebook_id == notebooks.c.id)
+        .join(cells, cells.c.id == api.Comment.cell_id)
+    )
+    for name, cell, comment, manual in db.execute(comments):
+        if comment:
+            found[name].comments[cell] = comment
+        found[name].by_hand |= bool(manual)
+    for held in found.values():
+        _add_up(held, order)
+    return found
+
+
+def _add_up(held: Score, order: dict[str, str]) -> None:
+    held.marks = {cell: held.marks[cell] for cell in order if cell in held.marks}
+    held.comments = {cell: held.comments[cell] for cell in order if cell in held.comments}
+    for cell, q in order.items():
+        if cell in held.marks:
+            got, of = held.questions.get(q, (0.0, 0.0))
+            held.questions[q] = (got + held.marks[cell].got, of + held.marks[cell].of)
+    total = sum(mark.got for mark in held.marks.values())
+    held.score = max(0.0, total - held.penalty) if held.penalty else total
+    held.max_score = sum(mark.of for mark in held.marks.values())
+    held.pending = any(mark.pending for mark in held.marks.values())
 
 
 def score(course: Course, ps: str, student: str) -> Score | None:
     """Return what the gradebook holds for a submission, or None."""
-    order = {grade_id(cell): question(cell) or "other" for cell in marked(read(course.source(ps)))}
+    order = order_of(read(course.source(ps)))
     with gradebook(course) as book:
-        try:
-            submission = book.find_submission(ps, student)
-        except MissingEntry:
-            return None
-        grades = {g.name: g for notebook in submission.notebooks for g in notebook.grades}
-        questions: dict[str, tuple[float, float]] = {}
-        for name, q in order.items():
-            if name in grades:
-                got, of = questions.get(q, (0.0, 0.0))
-                questions[q] = (got + (grades[name].score or 0.0), of + grades[name].max_score)
-        return Score(
-            score=submission.score,
-            max_score=submission.max_score,
-            pending=any(g.needs_manual_grade for g in grades.values()),
-            by_hand=_by_hand(submission),
-            questions=questions,
-        )
+        return scores(book.db(), ps, order, [student]).get(student)
 
 
 def recorded(course: Course, ps: str) -> list[str]:

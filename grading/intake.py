@@ -5,18 +5,25 @@ is put back from the release and reported; what cannot be mended is refused with
 """
 
 import copy
-import hashlib
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import writes_json
 
-from .course import Course, GradingError, check_student
+from .collect import HandedIn, collect
+from .course import Course, GradingError
+from .loading import load
 from .notebook import grade_id, is_answer, is_check, marked, read
 
-_LARGEST_FILES = 100_000_000  # bytes of everything beside the notebook
+if TYPE_CHECKING:
+    from .contract import Contract
+    from .kernels.task import Task
+
+_SETTINGS = ("points", "grade", "solution", "locked", "task")
 
 
 @dataclass
@@ -25,16 +32,14 @@ class Submission:
 
     Args:
         student: the student's name.
-        path: the notebook as handed in.
-        notebook: the same, mended.
-        files: what was handed in beside it, by path relative to the submission.
-        notes: what was mended, one sentence each.
+        notebook: what was handed in, mended; no outputs.
+        files: what was handed in beside it, by path.
+        notes: what was mended or left out, one sentence each.
     """
 
     student: str
-    path: Path
     notebook: NotebookNode
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def stage(self, folder: Path, ps: str) -> None:
@@ -44,41 +49,20 @@ class Submission:
             folder: an empty or missing folder.
             ps: the set's name.
         """
-        for name, path in self.files.items():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        folder.mkdir(parents=True, exist_ok=True)
-        nbformat.write(self.notebook, folder / f"{ps}.ipynb")
-
-    def digest(self) -> str:
-        """Return a fingerprint of everything that was handed in."""
-        h = hashlib.sha256()
-        for name, path in [("", self.path), *sorted(self.files.items())]:
-            content = path.read_bytes()
-            h.update(f"{name}\0{len(content)}\0".encode())
-            h.update(content)
-        return h.hexdigest()
+        write_files(folder, {**self.files, f"{ps}.ipynb": f"{writes_json(self.notebook)}\n".encode()})
 
 
-def students(course: Course, ps: str) -> list[str]:
-    """Return who handed something in for a set, or tried to.
-
-    A folder that holds other sets only is a student who has not handed in this one; any other folder is listed.
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files below a folder that nobody else writes to.
 
     Args:
-        course: the course.
-        ps: the set's name.
+        folder: the folder; made where it is missing.
+        files: contents by path relative to it.
     """
-    others = set(course.sets()) - {ps}
-    found = []
-    for folder in sorted(course.submitted.glob("*")):
-        if folder.name.startswith(".") or not folder.is_dir():
-            continue
-        inside = {p.name for p in folder.iterdir()} if not folder.is_symlink() else set()
-        if ps in inside or not inside & others:
-            found.append(folder.name)
-    return found
+    for name, content in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
 
 
 def take_in(course: Course, ps: str, student: str, release: NotebookNode) -> Submission:
@@ -93,55 +77,51 @@ def take_in(course: Course, ps: str, student: str, release: NotebookNode) -> Sub
     Raises:
         GradingError: it cannot be graded; the message is for the student and the instructor.
     """
-    check_student(student)
-    folder = course.submitted / student / ps
-    if (course.submitted / student).is_symlink() or folder.is_symlink():
-        raise GradingError("the folder is a link; hand in the files themselves.")
-    path = _find_notebook(folder, ps, release)
-    notebook, notes = mend(read(path), release)
-    if path.name != f"{ps}.ipynb":
-        notes.insert(0, f"{path.name} was taken for {ps}.ipynb.")
-    submission = Submission(student, path, notebook, notes=notes)
-    total = 0
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts) or file.suffix == ".ipynb" or "__pycache__" in name.parts:
-            continue
-        if file.is_symlink():
-            notes.append(f"{name} is a link and was left out.")
-        elif file.is_file() and not any(parent.is_symlink() for parent in (folder / p for p in name.parents)):
-            total += file.stat().st_size
-            if total > _LARGEST_FILES:
-                raise GradingError(f"the files beside the notebook have more than {_LARGEST_FILES // 10**6} MB.")
-            submission.files[str(name)] = file
-    return submission
+    return understand(collect(course, ps, student), release)
 
 
-def _find_notebook(folder: Path, ps: str, release: NotebookNode) -> Path:
-    expected = folder / f"{ps}.ipynb"
-    if expected.is_file() and not expected.is_symlink():
-        return expected
-    where = f"submitted/{folder.parent.name}/{ps}/{ps}.ipynb"
-    others = [p for p in sorted(folder.glob("*.ipynb")) if p.is_file() and not p.is_symlink()]
+def understand(found: HandedIn, release: NotebookNode) -> Submission:
+    """Make a submission of what was read.
+
+    Args:
+        found: what was handed in.
+        release: the set as it is handed out now.
+
+    Raises:
+        GradingError: it cannot be graded; the message is for the student and the instructor.
+    """
+    name, notebook, notes = _choose(found, release)
+    mended, more = mend(notebook, release)
+    if name != f"{found.ps}.ipynb":
+        notes.insert(0, f"{name} was taken for {found.ps}.ipynb.")
+    return Submission(found.student, mended, found.files, [*notes, *more, *found.notes])
+
+
+def _choose(found: HandedIn, release: NotebookNode) -> tuple[str, NotebookNode, list[str]]:
+    """Return the notebook that is the set's."""
+    expected = f"{found.ps}.ipynb"
+    if expected in found.notebooks:
+        return expected, *load(found.notebooks[expected], expected)
     known = {grade_id(cell) for cell in marked(release)}
-    fitting = []
-    for path in others:
+    fitting, reason = [], ""
+    for name, content in found.notebooks.items():
         try:
-            cells = read(path).cells
-        except GradingError:
+            notebook, notes = load(content, name)
+        except GradingError as e:
+            reason = str(e)
             continue
-        if known & {grade_id(cell) for cell in cells}:
-            fitting.append(path)
+        if known & {grade_id(cell) for cell in notebook.cells}:
+            fitting.append((name, notebook, notes))
     if len(fitting) == 1:
         return fitting[0]
-    if len(fitting) > 1:
-        names = ", ".join(p.name for p in fitting)
-        raise GradingError(f"several notebooks could be {ps}.ipynb ({names}): hand in one.")
-    if others:
-        raise GradingError(f"no {ps}.ipynb: {others[0].name} is something else. It belongs at {where}.")
-    raise GradingError(f"no notebook: it belongs at {where}.")
+    if fitting:
+        names = ", ".join(name for name, _, _ in fitting)
+        raise GradingError(f"several notebooks could be {expected} ({names}): hand in one.")
+    where = f"It belongs at submitted/{found.student}/{found.ps}/{expected}."
+    raise GradingError(f"no {expected}: {reason or f'{min(found.notebooks)} is something else.'} {where}")
 
 
+# --- mending -------------------------------------------------------------------------------------------------------
 def mend(notebook: NotebookNode, release: NotebookNode) -> tuple[NotebookNode, list[str]]:
     """Put back what a notebook lost since its release.
 
@@ -163,40 +143,27 @@ def mend(notebook: NotebookNode, release: NotebookNode) -> tuple[NotebookNode, l
     nb, notes = copy.deepcopy(notebook), []
     wanted = {grade_id(cell): cell for cell in marked(release)}
     by_cell_id = {cell.id: name for name, cell in wanted.items()}
+    released = {cell.id: cell for cell in release.cells}
     place: dict[str, int] = {}
+    marks: dict[str, dict] = {}
     for i, cell in enumerate(nb.cells):
         name = grade_id(cell)
         if name not in wanted and name is None and cell.get("id") in by_cell_id:
             name = by_cell_id[cell.id]
+        mark = cell.metadata.get("nbgrader")
+        cell.metadata = copy.deepcopy(released[cell.id].metadata) if cell.id in released else NotebookNode()
         cell.metadata.pop("nbgrader", None)
         if name not in wanted:
             continue
         if name in place:
             notes.append(f"There were two cells {name}: the last one counts.")
-        place[name] = i
+        place[name], marks[name] = i, mark
     if not place:
         raise GradingError("this is another notebook: none of the problem set's cells is in it.")
     for name, i in place.items():
-        cell, original = nb.cells[i], wanted[name]
-        if not is_answer(original) and cell.source != original.source:
-            notes.append(f"The {_kind(original)} {name} had been changed and was put back.")
-        fresh = copy.deepcopy(original)
-        if is_answer(original):
-            fresh.source = cell.source
-            if "attachments" in cell and fresh.cell_type == "markdown":
-                fresh.attachments = cell.attachments
-        fresh.id = cell.id
-        nb.cells[i] = fresh
-    at = 0
-    for original in release.cells:
-        name = grade_id(original)
-        here = next((i for i, cell in enumerate(nb.cells) if _same(cell, original)), None)
-        if here is not None:
-            at = here + 1
-        elif name in wanted:
-            nb.cells.insert(at, copy.deepcopy(original))
-            at += 1
-            notes.append(f"The {_kind(original)} {name} was missing and was put back.")
+        nb.cells[i], more = _restored(nb.cells[i], wanted[name], marks[name])
+        notes += more
+    _put_back(nb, release, wanted, notes)
     seen: set[str] = set()
     for i, cell in enumerate(nb.cells):
         if cell.id in seen:
@@ -207,6 +174,41 @@ def mend(notebook: NotebookNode, release: NotebookNode) -> tuple[NotebookNode, l
     return nb, notes
 
 
+def _restored(cell: NotebookNode, original: NotebookNode, mark: Any) -> tuple[NotebookNode, list[str]]:
+    """Return a released cell with what a student may change in it."""
+    name, notes = grade_id(original), []
+    what = f"The {_kind(original)} {name}"
+    if not is_answer(original) and cell.source != original.source:
+        notes.append(f"{what} had been changed and was put back.")
+    elif isinstance(mark, dict) and any(mark.get(s) != original.metadata.nbgrader.get(s) for s in _SETTINGS):
+        notes.append(f"The settings of {what[0].lower()}{what[1:]} (its points, or what it is) were put back.")
+    if is_answer(original) and cell.cell_type != original.cell_type:
+        now, then = (("text", "raw text")[c.cell_type == "raw"] if c.cell_type != "code" else "code"
+                     for c in (cell, original))  # fmt: skip
+        notes.append(f"{what} had been turned into a {now} cell. It was run and read as {then}, which it was made for.")
+    fresh = copy.deepcopy(original)
+    if is_answer(original):
+        fresh.source = cell.source
+        if "attachments" in cell and fresh.cell_type == "markdown":
+            fresh.attachments = cell.attachments
+    fresh.id = cell.id
+    return fresh, notes
+
+
+def _put_back(nb: NotebookNode, release: NotebookNode, wanted: dict[str, NotebookNode], notes: list[str]) -> None:
+    """Insert what is missing, each after the cell it followed."""
+    at = 0
+    for original in release.cells:
+        name = grade_id(original)
+        here = next((i for i, cell in enumerate(nb.cells) if _same(cell, original)), None)
+        if here is not None:
+            at = here + 1
+        elif name in wanted:
+            nb.cells.insert(at, copy.deepcopy(original))
+            at += 1
+            notes.append(f"The {_kind(original)} {name} was missing and was put back.")
+
+
 def _same(cell: NotebookNode, original: NotebookNode) -> bool:
     """Whether a mended notebook's cell is this one of the release."""
     name = grade_id(original)
@@ -215,3 +217,83 @@ def _same(cell: NotebookNode, original: NotebookNode) -> bool:
 
 def _kind(cell: NotebookNode) -> str:
     return "check" if is_check(cell) else "answer cell" if is_answer(cell) else "given cell"
+
+
+# --- for the examiner ----------------------------------------------------------------------------------------------
+def whole(course: Course, ps: str) -> NotebookNode:
+    """Return a set as nbgrader keeps it for grading: no solutions, but hidden tests, points and checksums.
+
+    These are the steps of a release up to the one that would write to the gradebook.
+
+    Args:
+        course: the course.
+        ps: the set's name.
+
+    Raises:
+        GradingError: unknown set, or nbgrader refuses the notebook.
+    """
+    from .quiet import quietly
+
+    config = course.config()
+    steps: list[str] = list(config.GenerateAssignment.preprocessors)
+    nb, resources = read(course.source(ps)), {"nbgrader": {"assignment": ps, "notebook": ps}}
+    resources["metadata"] = {"name": ps, "path": str(course.solutions / ps)}
+    with quietly() as log:
+        for step in steps[: steps.index("nbgrader.preprocessors.SaveCells")]:
+            module, _, name = step.rpartition(".")
+            make: Callable = getattr(import_module(module), name)
+            try:
+                nb, resources = make(config=config)(nb, resources)
+            except Exception as e:
+                raise GradingError(f"{ps} cannot be graded: {log.reason(e)}") from e
+    return nb
+
+
+def examined(submission: NotebookNode, instructors: NotebookNode) -> NotebookNode:
+    """Return a mended submission in which what is locked is the instructor's: checks with their hidden tests.
+
+    Args:
+        submission: the mended submission.
+        instructors: from :func:`whole`.
+    """
+    theirs = {grade_id(cell): cell for cell in marked(instructors)}
+    nb = copy.deepcopy(submission)
+    for cell in nb.cells:
+        original = theirs.get(grade_id(cell))
+        if original is not None:
+            cell.metadata = copy.deepcopy(original.metadata)
+            if not is_answer(original):
+                cell.source = original.source
+    return nb
+
+
+def task(
+    submission: Submission,
+    ps: str,
+    instructors: NotebookNode,
+    contract: "Contract",
+    given: dict[str, bytes],
+    **limits: Any,
+) -> "Task":
+    """Return what a kernel is to run.
+
+    Args:
+        submission: what was handed in, mended.
+        ps: the set's name.
+        instructors: from :func:`whole`.
+        contract: which names the checks take from the student.
+        given: the files that belong to the set, which replace those of the same name.
+        limits: the limits of :class:`~grading.kernels.task.Task`, and whether it runs in the sandbox.
+    """
+    from .kernels.task import Task
+
+    return Task(
+        student=submission.student,
+        set=ps,
+        notebook=writes_json(examined(submission.notebook, instructors)),
+        remote=contract.remote,
+        handles=contract.handles,
+        forbidden=contract.forbidden,
+        files={**submission.files, **given},
+        **limits,
+    )

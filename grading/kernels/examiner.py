@@ -3,6 +3,7 @@
 Names that a check takes from the student are bound to data or handles before it runs, and gone after it.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -56,7 +57,7 @@ class RemoteStudent:
     def take(self, iterable: Iterable, n: int) -> list:
         """Return the first items of an iterable."""
         if not isinstance(iterable, RemoteObject):
-            return list(iterable)[:n]
+            return list(itertools.islice(iterable, n))
         path = f"{object.__getattribute__(iterable, '_path')}[]"
         return _of(self._link().request("take", iterable, n, path=path), list, (object,), "student.take")
 

@@ -18,6 +18,11 @@ def error(name: str, text: str) -> dict:
     return {"output_type": "error", "ename": name, "evalue": text, "traceback": [f"{name}: {text}"]}
 
 
+def left_out() -> dict:
+    """Return what stands for outputs that were too many."""
+    return {"output_type": "stream", "name": "stdout", "text": "(left out: this notebook puts out too much)\n"}
+
+
 def checked(outputs: Any) -> list[dict]:
     """Return a student cell's outputs, built anew from what has the form of an output.
 

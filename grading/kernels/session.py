@@ -17,7 +17,7 @@ from typing import Any
 
 from ..cells import is_answer, is_check, is_given
 from .channel import Closed, Late, ProtocolError
-from .outputs import checked, error
+from .outputs import checked, error, left_out
 from .redaction import redacted_files
 from .server import START_SECONDS, Kernel, fonts
 from .task import DEAD, NOT_RUN, TIMEOUT, EngineError, Executed, Task
@@ -25,6 +25,7 @@ from .task import DEAD, NOT_RUN, TIMEOUT, EngineError, Executed, Task
 GIVEN_SECONDS = 180  # for the imports at the top, whatever a student's cell is given
 KERNELS = 10  # how many student kernels one submission may use up
 _SCRATCH = "grading-kernel-"
+_CELLS_OF_OUTPUT = 20  # how many cells may put out as much as one may
 _GRACE = 2.0  # seconds to react to an interrupt before the kernel is killed
 
 
@@ -95,6 +96,7 @@ class _Run:
         self.task = task
         self.nb = json.loads(task.notebook)
         self.left = float(task.notebook_seconds)
+        self.room = _CELLS_OF_OUTPUT * task.output_bytes
         self.ended = ""  # why nothing more can be run
         self.trouble: list[tuple[str, str]] = []  # states and messages, in order
         self.handles: dict[str, list[str]] = {}
@@ -178,13 +180,13 @@ class _Run:
     # --- cells -----------------------------------------------------------------------------------------------------
     def all_cells(self) -> None:
         """Run the notebook's cells in order."""
-        answered = False
+        touched = False  # by code of the student's, which can make an import last for ever
         for count, cell in enumerate((c for c in self.nb["cells"] if c["cell_type"] == "code"), 1):
-            answered |= is_answer(cell)
+            touched |= not is_given(cell)
             cell["outputs"], cell["execution_count"] = [], None
             if not "".join(cell["source"]).strip():
                 continue
-            given = is_given(cell) and not answered
+            given = is_given(cell) and not touched
             if not given and self.left < 1 and not self.ended:
                 self.ended = f"the notebook had used up its {self.task.notebook_seconds} seconds"
                 self._note(cell, NOT_RUN, f"Not run: {self.ended}.")
@@ -223,7 +225,7 @@ class _Run:
                 late = True
                 self.student.interrupt()
                 said = self.student.channel.receive(time.monotonic() + _GRACE)[0]
-            cell["outputs"] = checked(said.get("outputs"))
+            cell["outputs"] = self._kept(checked(said.get("outputs")))
         except (Late, Closed, ProtocolError) as e:
             if late:
                 stopped = f"Stopped after {_say(seconds)}. It would not stop, so its kernel was ended."
@@ -234,6 +236,11 @@ class _Run:
         if late:
             self._note(cell, TIMEOUT, f"Stopped after {_say(seconds)}.")
         self.replay.append((source, count))
+
+    def _kept(self, outputs: list[dict]) -> list[dict]:
+        """Return a cell's outputs, or a word in their place where the notebook has too many already."""
+        self.room -= len(json.dumps(outputs))
+        return outputs if self.room >= 0 else [left_out()]
 
     def _check(self, cell: dict, count: int, seconds: float) -> None:
         name = _name(cell)

@@ -2,12 +2,17 @@
 
 import copy
 import json
+import os
+import socket
+import time
 
 import nbformat
 import pytest
 
+from grading.collect import collect, students, timestamp
 from grading.course import GradingError
-from grading.intake import mend, students, take_in
+from grading.gradebook import enter_set, gradebook
+from grading.intake import examined, mend, take_in, understand, whole
 from grading.notebook import grade_id, is_answer, read
 
 
@@ -71,35 +76,50 @@ def test_of_a_copied_answer_the_last_one_counts_and_both_run(tiny):
     nbformat.validate(mended)
 
 
+PUT_BACK = "The check q1_check had been changed and was put back."
+SETTINGS = "The settings of the check q1_check (its points, or what it is) were put back."
+
+
 @pytest.mark.parametrize(
-    "tamper",
+    ("tamper", "said"),
     [
-        lambda cell: cell.metadata.nbgrader.update(points=200),
-        lambda cell: cell.metadata.update(tags=["skip-execution"]),  # nbclient would skip it: no error, full marks
-        lambda cell: cell.metadata.nbgrader.update(grade=False, locked=False),
-        lambda cell: cell.metadata.nbgrader.update(schema_version=1),
-        lambda cell: cell.metadata.nbgrader.update(solution=True),
-        lambda cell: cell.metadata.nbgrader.update(checksum="0" * 32),
-        lambda cell: cell.update(source="assert True"),
-        lambda cell: cell.update(cell_type="markdown"),
+        (lambda cell: cell.metadata.nbgrader.update(points=200), [SETTINGS]),
+        (lambda cell: cell.metadata.update(tags=["skip-execution"]), []),  # nbclient would skip it: full marks
+        (lambda cell: cell.metadata.nbgrader.update(grade=False, locked=False), [SETTINGS]),
+        (lambda cell: cell.metadata.nbgrader.update(schema_version=1), []),
+        (lambda cell: cell.metadata.nbgrader.update(solution=True), [SETTINGS]),
+        (lambda cell: cell.metadata.nbgrader.update(checksum="0" * 32), []),
+        (lambda cell: cell.update(source="assert True"), [PUT_BACK]),
+        (lambda cell: cell.update(source="assert True") or cell.metadata.nbgrader.update(points=9), [PUT_BACK]),
+        (lambda cell: cell.update(cell_type="markdown"), []),
     ],
 )
-def test_a_checks_metadata_and_source_are_those_of_the_release(tiny, tamper):
+def test_a_checks_metadata_and_source_are_those_of_the_release(tiny, tamper, said):
     nb = tiny.answered(**tiny.right)
     tamper(_cell(nb, "q1_check"))
     mended, notes = mend(nb, tiny.release)
     assert _cell(mended, "q1_check") == _cell(tiny.release, "q1_check")
-    changed = _cell(nb, "q1_check").source != _cell(tiny.release, "q1_check").source
-    assert notes == (["The check q1_check had been changed and was put back."] if changed else [])
+    assert notes == said
 
 
-def test_an_answer_turned_to_markdown_becomes_code_again(tiny):
+@pytest.mark.parametrize(
+    ("name", "made", "said"),
+    [
+        ("q1", "markdown", "turned into a text cell. It was run and read as code"),
+        ("q1", "raw", "turned into a raw text cell. It was run and read as code"),
+        ("q3", "code", "turned into a code cell. It was run and read as text"),
+        ("q3", "raw", "turned into a raw text cell. It was run and read as text"),
+    ],
+)
+def test_an_answer_of_another_type_becomes_what_it_was_and_the_student_hears_of_it(tiny, name, made, said):
     nb = tiny.answered(**tiny.right)
-    i = _at(nb, "q1")
-    nb.cells[i] = nbformat.v4.new_markdown_cell(nb.cells[i].source, metadata=nb.cells[i].metadata, id=nb.cells[i].id)
-    mended, _ = mend(nb, tiny.release)
-    assert _cell(mended, "q1").cell_type == "code"
-    assert _cell(mended, "q1").source == tiny.right["q1"]
+    i = _at(nb, name)
+    make = getattr(nbformat.v4, f"new_{made}_cell")
+    nb.cells[i] = make(nb.cells[i].source, metadata=nb.cells[i].metadata, id=nb.cells[i].id)
+    mended, (note,) = mend(nb, tiny.release)
+    assert said in note
+    assert _cell(mended, name).cell_type == _cell(tiny.release, name).cell_type
+    assert _cell(mended, name).source == tiny.right[name]
     nbformat.validate(mended)
 
 
@@ -136,14 +156,26 @@ def _take(tiny, student):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "not valid JSON"),
+        ("", "empty"),
+        (" \n", "empty"),
         ("{nope", r"not valid JSON \(line 1\)"),
+        ('{"nbformat": 4, "cells": [', r"not valid JSON \(line 1\)"),
         ("[" * 100_000, "not valid JSON"),
+        ('{"a":' * 100_000, "not valid JSON"),
+        ("1" * 10_000, "not valid JSON"),
         ("[1, 2]", "not a valid notebook"),
-        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "not a valid notebook"),
-        ('{"nbformat": 99, "nbformat_minor": 0, "metadata": {}, "cells": []}', "not a valid notebook"),
-        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code"}]}', "not a valid noteb"),
-        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [7]}', "not a valid notebook"),
+        ("null", "not a valid notebook"),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "has no list of cells"),
+        ('{"nbformat": 4, "cells": {"0": 1}}', "has no list of cells"),
+        ('{"nbformat": "4", "cells": []}', "does not say in which format"),
+        ('{"nbformat": true, "cells": []}', "does not say in which format"),
+        ('{"nbformat": 3, "worksheets": 7}', "not a valid notebook"),
+        ('{"nbformat": 3}', "not a valid notebook|another notebook"),
+        ('{"nbformat": -1, "cells": []}', "not a valid notebook|another notebook"),
+        ('{"nbformat": 99, "nbformat_minor": 0, "metadata": {}, "cells": []}', "newer than 4"),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code"}]}', "another notebook"),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [7]}', "another notebook"),
+        ('{"nbformat": 4, "cells": []}', "another notebook"),
     ],
 )
 def test_what_is_no_notebook_is_refused_in_one_line(tiny, text, reason):
@@ -160,7 +192,7 @@ def test_bytes_that_are_no_text(tiny):
 
 
 def test_too_large_a_notebook(tiny, monkeypatch):
-    monkeypatch.setattr("grading.notebook._LARGEST", 1000)
+    monkeypatch.setattr("grading.collect._LARGEST_NOTEBOOK", 1000)
     tiny.submit("anna", tiny.release)
     with pytest.raises(GradingError, match="clear its outputs"):
         _take(tiny, "anna")
@@ -191,6 +223,9 @@ def test_a_renamed_notebook_is_recognised(tiny):
     tiny.submit("anna", tiny.answered(), name="ps90-final.ipynb")
     with pytest.raises(GradingError, match=r"several notebooks could be ps90.ipynb"):
         _take(tiny, "anna")
+    tiny.submit("bo", "{cut off", name="PS90.ipynb")
+    with pytest.raises(GradingError, match=r"no ps90.ipynb: PS90.ipynb is not a notebook: it is not valid JSON"):
+        _take(tiny, "bo")
 
 
 def test_no_notebook(tiny):
@@ -211,15 +246,114 @@ def test_links_lead_nowhere(tiny):
     (folder / "stolen.txt").symlink_to(secret)
     (folder / "dir").symlink_to(tiny.course.solutions)
     submission = _take(tiny, "anna")
-    assert list(submission.files) == ["data.txt"]
-    assert "stolen.txt is a link and was left out." in submission.notes
+    assert submission.files == {"data.txt": b"mine"}
+    assert "stolen.txt was left out: it is a link; hand in the file itself." in submission.notes
+    assert "dir was left out: it is a link; hand in the file itself." in submission.notes
     (tiny.course.submitted / "eve").symlink_to(tiny.course.submitted / "anna")
     with pytest.raises(GradingError, match="the folder is a link"):
         _take(tiny, "eve")
+    (tiny.course.submitted / "zoe").mkdir()
+    (tiny.course.submitted / "zoe" / "ps90").symlink_to(folder)
+    with pytest.raises(GradingError, match="ps90/ is a link"):
+        _take(tiny, "zoe")
     (tiny.course.submitted / "mallory" / "ps90").mkdir(parents=True)
     (tiny.course.submitted / "mallory" / "ps90" / "ps90.ipynb").symlink_to(tiny.course.source("ps90"))
-    with pytest.raises(GradingError, match="no notebook"):
+    with pytest.raises(GradingError, match=r"ps90.ipynb is a link"):
         _take(tiny, "mallory")
+
+
+def test_a_link_that_takes_a_files_place_at_the_last_moment_is_not_followed(tiny, monkeypatch):
+    """Whatever a look said before, the open itself refuses a link."""
+    path = tiny.submit("anna", tiny.release)
+    secret = tiny.course.root / "secret.ipynb"
+    secret.write_bytes(path.read_bytes())
+    real = os.listdir
+
+    def swap(where):
+        names = real(where)
+        if path.exists() and not path.is_symlink() and "ps90.ipynb" in names:
+            path.unlink()
+            path.symlink_to(secret)
+        return names
+
+    monkeypatch.setattr(os, "listdir", swap)
+    with pytest.raises(GradingError, match=r"ps90.ipynb is a link"):
+        collect(tiny.course, "ps90", "anna")
+
+
+def test_pipes_sockets_and_folders_do_not_hang(tiny):
+    def folder(student):
+        path = tiny.course.submitted / student / "ps90"
+        path.mkdir(parents=True)
+        return path
+
+    begun = time.monotonic()
+    os.mkfifo(folder("pipe") / "ps90.ipynb")
+    (folder("dir") / "ps90.ipynb").mkdir()
+    where = os.getcwd()
+    try:
+        os.chdir(folder("socket"))  # the path of a socket is short
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind("ps90.ipynb")
+            with pytest.raises(GradingError, match=r"ps90.ipynb cannot be read: "):
+                _take(tiny, "socket")
+    finally:
+        os.chdir(where)
+    with pytest.raises(GradingError, match=r"ps90.ipynb is a device or pipe, not a file."):
+        _take(tiny, "pipe")
+    with pytest.raises(GradingError, match=r"ps90.ipynb is a folder, not a file."):
+        _take(tiny, "dir")
+    tiny.submit("anna", tiny.release)
+    os.mkfifo(tiny.course.submitted / "anna" / "ps90" / "data.csv")
+    submission = _take(tiny, "anna")
+    assert submission.files == {}
+    assert submission.notes == ["data.csv was left out: it is a device or pipe, not a file."]
+    (tiny.course.submitted / "file").mkdir()
+    (tiny.course.submitted / "file" / "ps90").write_text("{}")
+    with pytest.raises(GradingError, match=r"ps90/ cannot be opened as a folder"):
+        _take(tiny, "file")
+    assert time.monotonic() - begun < 10
+
+
+def test_what_may_not_be_read_is_refused_with_the_reason(tiny, monkeypatch):
+    tiny.submit("anna", tiny.release)
+    real = os.open
+
+    def refuse(name, *args, **kwargs):
+        if name == "ps90.ipynb":
+            raise PermissionError(13, "Permission denied")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)  # permissions mean nothing to root
+    with pytest.raises(GradingError, match=r"ps90.ipynb cannot be read: Permission denied."):
+        _take(tiny, "anna")
+
+
+def test_files_beside_the_notebook_have_limits(tiny, monkeypatch):
+    path = tiny.submit("anna", tiny.release).parent
+    (path / "a b").mkdir()
+    (path / "a b" / "ü.csv").write_bytes(b"12345")
+    (path / ".hidden").write_bytes(b"x")
+    (path / "__pycache__").mkdir()
+    (path / "__pycache__" / "x.pyc").write_bytes(b"x")
+    for name in ("line\nbreak", "back\\slash", "bell\a", os.fsdecode(b"\xff.csv"), "right\u202eleft"):
+        (path / name).write_bytes(b"x")
+    submission = _take(tiny, "anna")
+    assert submission.files == {"a b/ü.csv": b"12345"}
+    assert len([n for n in submission.notes if "characters that no file's name should have" in n]) == 5
+    assert all(note.isprintable() for note in submission.notes)
+    with monkeypatch.context() as m:
+        m.setattr("grading.collect._LARGEST_FILES", 4)
+        with pytest.raises(GradingError, match="the files beside the notebook have more than 0 MB"):
+            _take(tiny, "anna")
+    with monkeypatch.context() as m:
+        m.setattr("grading.collect._MOST_FILES", 0)
+        with pytest.raises(GradingError, match="more than 0 files"):
+            _take(tiny, "anna")
+    deep = path.joinpath(*["d"] * 40)
+    deep.mkdir(parents=True)
+    with pytest.raises(GradingError, match="folders inside each other"):
+        _take(tiny, "anna")
 
 
 @pytest.mark.parametrize("name", ["anna", "müller.anna@example.org", "Anna Müller_42", "=SUM(1)", "@x", "-x", "+x"])
@@ -234,6 +368,12 @@ def test_names_that_mean_something_elsewhere_are_refused(tiny, name):
     tiny.submit(name, tiny.release)
     with pytest.raises(GradingError, match="cannot be a student's name"):
         _take(tiny, name)
+
+
+def test_a_name_longer_than_the_gradebooks_column(tiny):
+    tiny.submit("x" * 129, tiny.release)
+    with pytest.raises(GradingError, match="at most 128 characters"):
+        _take(tiny, "x" * 129)
 
 
 def test_who_handed_in(tiny):
@@ -252,13 +392,15 @@ def test_who_handed_in(tiny):
 
 def test_the_fingerprint_changes_with_what_was_handed_in(tiny):
     tiny.submit("anna", tiny.release)
-    first = _take(tiny, "anna").digest()
-    assert _take(tiny, "anna").digest() == first
+    first = collect(tiny.course, "ps90", "anna").digest()
+    assert collect(tiny.course, "ps90", "anna").digest() == first
     extra = tiny.course.submitted / "anna" / "ps90" / "data.txt"
     extra.write_text("1")
-    second = _take(tiny, "anna").digest()
+    second = collect(tiny.course, "ps90", "anna").digest()
     extra.write_text("2")
-    assert len({first, second, _take(tiny, "anna").digest()}) == 3
+    third = collect(tiny.course, "ps90", "anna").digest()
+    extra.rename(extra.with_name("other.txt"))
+    assert len({first, second, third, collect(tiny.course, "ps90", "anna").digest()}) == 4
 
 
 def test_reading_gives_the_same_notebook_twice(tiny):
@@ -268,3 +410,128 @@ def test_reading_gives_the_same_notebook_twice(tiny):
         del cell["id"]
     path = tiny.submit("anna", json.dumps(raw | {"nbformat_minor": 4}))
     assert read(path) == read(path)
+    assert _take(tiny, "anna").notebook == _take(tiny, "anna").notebook
+
+
+# --- what editors do -----------------------------------------------------------------------------------------------
+def _raw(tiny):
+    return json.loads(nbformat.writes(tiny.answered(**tiny.right)))
+
+
+def _taken(tiny, raw, **kwargs):
+    text = raw if isinstance(raw, str) else json.dumps(raw, **kwargs)
+    tiny.submit("anna", text)
+    submission = _take(tiny, "anna")
+    nbformat.validate(submission.notebook)
+    return submission
+
+
+def test_outputs_are_not_taken_along(tiny):
+    raw = _raw(tiny)
+    raw["cells"][1]["outputs"] = [{"output_type": "nonsense", "x": [1] * 1000}]
+    raw["cells"][1]["execution_count"] = "many"
+    submission = _taken(tiny, raw)
+    assert all(not c.outputs and c.execution_count is None for c in submission.notebook.cells if "outputs" in c)
+    assert submission.notes == []
+
+
+def test_a_byte_order_mark_nan_and_doubled_keys(tiny):
+    raw = _raw(tiny)
+    raw["cells"][2]["metadata"]["x"] = float("nan")
+    raw["metadata"]["y"] = float("inf")
+    text = json.dumps(raw).replace('"nbformat": 4', '"nbformat": 3, "nbformat": 4')
+    submission = _taken(tiny, "\ufeff" + text)
+    assert submission.notes == []
+    assert "NaN" not in nbformat.writes(submission.notebook)
+
+
+def test_sources_as_lists_missing_or_null(tiny):
+    raw = _raw(tiny)
+    raw["cells"].append({"cell_type": "code", "metadata": {}, "source": ["a = 1\n", 7, "b = 2"]})
+    raw["cells"].append({"cell_type": "code"})
+    raw["cells"].append({"cell_type": "markdown", "source": None, "metadata": None})
+    submission = _taken(tiny, raw)
+    assert [c.source for c in submission.notebook.cells[-3:]] == ["a = 1\nb = 2", "", ""]
+    assert submission.notes == []
+
+
+def test_cells_that_are_none_are_left_out_and_reported(tiny):
+    raw = _raw(tiny)
+    n = len(raw["cells"])
+    raw["cells"] += [7, None, {"cell_type": "heading", "source": "x"}, {"cell_type": "code", "source": {"a": 1}}]
+    submission = _taken(tiny, raw)
+    assert len(submission.notebook.cells) == n
+    assert submission.notes == [f"Cell {n + i} of the file is no cell and was left out." for i in (1, 2, 3, 4)]
+
+
+def test_half_characters_are_replaced(tiny):
+    raw = _raw(tiny)
+    raw["cells"].append({"cell_type": "code", "source": "x = '\ud83d'"})
+    submission = _taken(tiny, raw)
+    assert submission.notebook.cells[-1].source == "x = '?'"
+    assert "half of one" in submission.notes[0]
+    nbformat.writes(submission.notebook).encode()
+
+
+def test_strange_ids_metadata_and_attachments(tiny):
+    raw = _raw(tiny)
+    for extra in ({"id": "a b"}, {"id": 7}, {"id": ""}, {"id": "x" * 65}, {"id": "cell-0"}, {"id": "ü"}):
+        raw["cells"].append({"cell_type": "markdown", "source": "x", "metadata": [], "attachments": {"a": 1}, **extra})
+    submission = _taken(tiny, raw)
+    assert len({c.id for c in submission.notebook.cells}) == len(raw["cells"])
+
+
+def test_ten_thousand_cells(tiny):
+    raw = _raw(tiny)
+    raw["cells"] += [{"cell_type": "code", "source": f"x = {i}"} for i in range(10_000)]
+    begun = time.process_time()
+    assert len(_taken(tiny, raw).notebook.cells) == len(raw["cells"])
+    assert time.process_time() - begun < 20
+
+
+# --- for the examiner ----------------------------------------------------------------------------------------------
+def test_what_the_examiner_runs_is_what_nbgrader_would(tiny):
+    """The cells that nbgrader puts into a submission before it runs are those in its gradebook."""
+    enter_set(tiny.course, "ps90")
+    with gradebook(tiny.course) as book:
+        kept = {c.name: (c.source, c.checksum) for c in book.find_notebook("ps90", "ps90").source_cells}
+    nb = tiny.answered(**tiny.right)
+    nb.cells.append(nbformat.v4.new_code_cell("mine = 1"))
+    tiny.submit("anna", nb)
+    submission = understand(collect(tiny.course, "ps90", "anna"), tiny.release)
+    made = examined(submission.notebook, whole(tiny.course, "ps90"))
+    nbformat.validate(made)
+    assert {grade_id(c) for c in made.cells} - {None} == set(kept)
+    for cell in made.cells:
+        name = grade_id(cell)
+        if name in kept and not is_answer(cell):
+            assert (cell.source, cell.metadata.nbgrader.checksum) == kept[name]
+        elif name in kept:
+            assert (cell.source, cell.metadata.nbgrader.checksum) == (tiny.right[name], kept[name][1])
+    assert "double(21)" in _cell(made, "q1_check").source
+    assert "double(21)" not in nbformat.writes(submission.notebook)
+    assert made.cells[-1].source == "mine = 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "late", "time", "notes"),
+    [
+        (None, "timestamp", None, 0),
+        ("", "timestamp", None, 0),
+        ("2030-01-02 03:04:05 UTC", "timestamp", "2030-01-02T03:04:05", 0),
+        ("2030-01-02T05:04:05+02:00", "timestamp", "2030-01-02T03:04:05", 0),
+        ("yesterday", "timestamp", None, 1),
+        ("9" * 400, "timestamp", None, 1),
+        (None, "file", "2001-09-09T01:46:40", 0),
+        ("2030-01-02 03:04:05", "file", "2030-01-02T03:04:05", 0),
+        ("\x00", "file", "2001-09-09T01:46:40", 1),
+    ],
+)
+def test_when_it_was_handed_in(tiny, text, late, time, notes):
+    path = tiny.submit("anna", tiny.release)
+    os.utime(path, (1e9, 1e9))
+    if text is not None:
+        path.with_name("timestamp.txt").write_text(text)
+    when, said = timestamp(collect(tiny.course, "ps90", "anna"), late)
+    assert (when and when.isoformat()) == time
+    assert len(said) == notes

@@ -1,20 +1,42 @@
 """A run over everything that can go wrong: nothing stops the others, and everybody hears why."""
 
+import ast
+import contextlib
 import copy
 import csv
+import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
 
 import nbformat
 import pytest
 
 from grading.__main__ import main
+from grading.coordinator import Coordinator
 from grading.course import GradingError
-from grading.engine import Run
-from grading.gradebook import gradebook, recorded, score
+from grading.gradebook import GradebookGone, gradebook, recorded, score
+from grading.kernels.task import Executed
+from grading.manifest import Manifest, Outcome, read_manifest
 from grading.notebook import is_check, read
+from grading.pool import WorkerDied, execute
+from grading.record import Record
 from grading.run import grade, harmless, table
+from grading.sandbox import unavailable
+from grading.student_version import release
+
+LIMITS = {"cell_seconds": 2, "notebook_seconds": 5, "sandbox": unavailable() is None}
+
+
+def _here(tasks, **options):
+    """Run tasks one by one in this process, whose fork server is warm from the release."""
+    return ((task, execute(task)) for task in tasks)
 
 
 def _by_student(outcomes):
@@ -86,8 +108,10 @@ def run(make_tiny, tmp_path_factory):
     tiny.submit("<i>", tiny.answered(**right))
     (tiny.course.submitted / "nothing" / "ps90").mkdir(parents=True)
     told = []
-    outcomes = grade("ps90", course=tiny.course, cell_seconds=2, notebook_seconds=5, tell=told.append)
-    return tiny, _by_student(outcomes), told
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr("grading.run.run_all", _here)
+        outcomes = grade("ps90", course=tiny.course, **LIMITS, tell=told.append)
+        yield tiny, _by_student(outcomes), told
 
 
 SCORES = {
@@ -133,7 +157,7 @@ def test_states_say_what_happened(run):
     assert {outcomes[s].state for s in others} == {"graded"}
     assert outcomes["slow"].seconds < 30
     assert "The kernel died while your notebook ran" in _page(tiny.course, "dies")
-    assert "Not run: the kernel had died." in _page(tiny.course, "dies")
+    assert "The kernel died while this cell ran" in _page(tiny.course, "dies")
     assert "Your notebook took too long" in _page(tiny.course, "slow")
 
 
@@ -159,8 +183,8 @@ def test_csv(run):
     rows = _rows(tiny.course)
     assert set(rows) == {harmless(s) for s in outcomes}
     assert rows["right"] == {
-        "student": "right", "score": "5.0", "max_score": "7.0", "needs_manual_grading": "yes", "state": "graded",
-        "q1": "2.0", "q2": "3.0", "q3": "0.0", "message": "",
+        "student": "right", "score": "5.0", "max_score": "7.0", "late_penalty": "0.0", "needs_manual_grading": "yes",
+        "state": "graded", "q1": "2.0", "q2": "3.0", "q3": "0.0", "message": "",
     }  # fmt: skip
     assert "'=cmd()" in rows
     assert rows["unreadable"]["score"] == rows["nothing"]["score"] == ""
@@ -216,8 +240,8 @@ def test_a_second_run_runs_nothing_and_keeps_marks_given_by_hand(run):
         mark.manual_score, mark.needs_manual_grade = 1.5, False
         book.find_comment("q3", "ps90", "ps90", "right").manual_comment = "Well put: $a<b$ <script>alert(5)</script>"
         book.db.commit()
-    again = _by_student(grade("ps90", course=course, cell_seconds=2, notebook_seconds=5))
-    assert {o.seconds for o in again.values()} == {0}
+    again = _by_student(grade("ps90", course=course, **LIMITS))
+    assert not any(o.ran for o in again.values())
     assert {s: (o.state, o.message) for s, o in again.items()} == {s: (o.state, o.message) for s, o in first.items()}
     assert again["right"].score == 6.5
     assert not again["right"].pending
@@ -234,7 +258,7 @@ def test_what_changed_is_run_again_and_no_old_score_survives(run):
     course = tiny.course
     tiny.submit("right", tiny.answered(q3=tiny.right["q3"]))
     tiny.submit("partial", "{nope")
-    again = _by_student(grade("ps90", course=course, students=["right", "partial"], cell_seconds=2, notebook_seconds=5))
+    again = _by_student(grade("ps90", course=course, students=["right", "partial"], **LIMITS))
     assert set(again) == {"right", "partial"}
     assert again["right"].questions == {"q1": (0, 2), "q2": (0, 3), "q3": (1.5, 2)}
     assert again["right"].pending, "a mark given by hand is to be looked at again"
@@ -248,7 +272,70 @@ def test_what_changed_is_run_again_and_no_old_score_survives(run):
 
 
 # --- smaller runs --------------------------------------------------------------------------------------------------
-def test_new_cells_in_a_set_that_was_graded(tiny):
+def _execute(task):
+    """Stand in for the engine: one process, one namespace, no protection; it reads no clock and starts no kernel."""
+    nb, names = json.loads(task.notebook), {}
+    for n, cell in enumerate((c for c in nb["cells"] if c["cell_type"] == "code"), 1):
+        cell["execution_count"], cell["outputs"] = n, []
+        tree = ast.parse("".join(cell["source"]))
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(tree, "cell", "exec"), names)
+                value = eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last else None
+        except Exception as e:
+            found = {"ename": type(e).__name__, "evalue": str(e), "traceback": []}
+            cell["outputs"].append({"output_type": "error", **found})
+            continue
+        if value is not None:
+            data = {"data": {"text/plain": repr(value)}, "metadata": {}, "execution_count": n}
+            cell["outputs"].append({"output_type": "execute_result", **data})
+    return Executed(json.dumps(nb), "graded", seconds=0.5, cpu_seconds=0.4, memory=100_000_000)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Put the stand-in in the place of the engine; return the tasks it was given, and what to do with each."""
+
+    class Engine:
+        seen: ClassVar[list] = []
+        does = staticmethod(_execute)
+
+    Engine.seen = []
+
+    def run_all(tasks, *, workers=None, scheduler=None):
+        for task in tasks:
+            Engine.seen.append(task)
+            try:
+                result = Engine.does(task)
+            except Exception as e:
+                result = e
+            yield task, result
+
+    monkeypatch.setattr("grading.run.run_all", run_all)
+    return Engine
+
+
+def _again(tiny, **options):
+    """Release the set as it is now, and grade."""
+    release("ps90", course=tiny.course)
+    return grade("ps90", course=tiny.course, **options)
+
+
+def test_the_stand_in_scores_as_nbgrader_does(tiny, engine):
+    partial = {"q2": "def root(x):\n    return x / 4"}
+    for student, answers in (("right", {}), ("partial", partial), ("broken", {"q1": "double = None"})):
+        tiny.submit(student, tiny.answered(**tiny.right | answers))
+    tiny.submit("untouched", tiny.answered())
+    ours = {o.student: (o.score, o.pending, o.questions) for o in grade("ps90", course=tiny.course)}
+    plain = grade("ps90", course=tiny.course, engine="nbgrader")
+    assert ours == {o.student: (o.score, o.pending, o.questions) for o in plain}
+    assert all(o.ran for o in plain), "another engine counts as another way of grading"
+    assert len(engine.seen) == 4
+    assert "What this check runs" in _page(tiny.course, "partial")
+
+
+def test_new_cells_in_a_set_that_was_graded(tiny, engine):
     course = tiny.course
     tiny.submit("anna", tiny.answered(**tiny.right))
     (first,) = grade("ps90", course=course)
@@ -260,30 +347,58 @@ def test_new_cells_in_a_set_that_was_graded(tiny):
         nb.cells.insert(5, extra)
 
     tiny.edit_source(one_more)
-    (second,) = grade("ps90", course=course)
+    with pytest.raises(GradingError, match="ps90 has changed since its release"):
+        grade("ps90", course=course)
+    with gradebook(course) as book:
+        assert book.find_submission("ps90", "anna").score == 5, "a refused run changes nothing"
+    (second,) = _again(tiny)
     assert (second.score, second.max_score) == (8, 10)
     with gradebook(course) as book:
         book.find_grade("q3", "ps90", "ps90", "anna").manual_score = 2
         book.db.commit()
     tiny.edit_source(lambda nb: nb.cells.pop(5))
     with pytest.raises(GradingError, match=r"gone: q1_more.*cannot be made again for anna"):
-        grade("ps90", course=course)
+        _again(tiny)
     with gradebook(course) as book:
         assert book.find_submission("ps90", "anna").score == 10, "a refused run changes nothing"
 
 
-def test_new_tests_in_an_old_cell_change_the_scores(tiny):
+def test_new_tests_in_an_old_cell_change_the_scores(tiny, engine):
     tiny.submit("anna", tiny.answered(**tiny.right))
     assert grade("ps90", course=tiny.course)[0].score == 5
 
     def stricter(nb):
-        nb.cells[4].source = nb.cells[4].source.replace("== 42", "== 43")
+        nb.cells[4].source = nb.cells[4].source.replace("== 42", "in (42, 43) and len(str(x := double(0.5))) == 3")
 
     tiny.edit_source(stricter)
-    assert grade("ps90", course=tiny.course)[0].score == 3
+    tiny.submit("anna", tiny.answered(**tiny.right | {"q1": "def double(x):\n    return int(2 * x)"}))
+    assert _again(tiny)[0].score == 3
 
 
-def test_trouble_of_the_graders_own(tiny, monkeypatch):
+def test_what_the_engine_is_given(tiny, engine):
+    path = tiny.submit("anna", tiny.answered(**tiny.right))
+    (path.parent / "mine.csv").write_text("1")
+    (path.parent / "given.csv").write_text("changed by the student")
+    (tiny.course.solutions / "ps90" / "given.csv").write_text("the set's own")
+    tiny.submit("sample-slow", tiny.answered(**tiny.right))
+    grade("ps90", course=tiny.course, cell_seconds=40, memory_bytes=1 << 30, sandbox=False)
+    task, sample = engine.seen
+    assert (task.student, task.set) == ("anna", "ps90")
+    assert task.files == {"mine.csv": b"1", "given.csv": b"the set's own"}
+    assert (task.cell_seconds, task.notebook_seconds, task.memory_bytes, task.sandbox) == (40, 400, 1 << 30, False)
+    assert (sample.cell_seconds, sample.notebook_seconds) == (20, 200)
+    assert task.remote["q1_check"] == ["double"]
+    assert "double(21)" in task.notebook
+    assert task.hidden == [str(tiny.course.root)]
+    kept = tiny.course.autograded / "anna" / "ps90"
+    assert {p.name: p.read_text() for p in kept.glob("*.csv")} == {"mine.csv": "1", "given.csv": "the set's own"}
+    (path.parent / "mine.csv").unlink()
+    assert grade("ps90", course=tiny.course, students=["anna"])[0].ran
+    assert not (kept / "mine.csv").exists(), "nothing of an earlier submission is left"
+    assert not list(kept.parent.glob(".*")), "nor of the way there"
+
+
+def test_trouble_of_the_graders_own(tiny, engine, monkeypatch):
     tiny.submit("anna", tiny.answered(**tiny.right))
     tiny.submit("bo", tiny.answered(**tiny.right))
     good = grade("ps90", course=tiny.course, students=["bo"])[0]
@@ -292,27 +407,232 @@ def test_trouble_of_the_graders_own(tiny, monkeypatch):
     def broken(*args, **kwargs):
         raise OSError("no space left")
 
-    monkeypatch.setattr("grading.intake.Submission.stage", broken)
+    monkeypatch.setattr("grading.coordinator.understand", broken)
     anna, bo = grade("ps90", course=tiny.course)
     assert (anna.state, anna.message) == ("failed", "OSError: no space left")
     assert bo.ok
 
 
-def test_no_old_score_outlives_a_run_that_failed(tiny, monkeypatch):
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        (lambda task: Executed("{}", "failed", "the examiner could not begin", seconds=1.0), "the examiner could not"),
+        (lambda task: WorkerDied("a worker process died under it 3 times"), "WorkerDied: a worker process died"),
+        (lambda task: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_no_old_score_outlives_a_run_that_failed(tiny, engine, does, said):
     tiny.submit("anna", tiny.answered(**tiny.right))
     assert grade("ps90", course=tiny.course)[0].score == 5
-    monkeypatch.setattr("grading.engine.autograde", lambda *args: Run("failed", "nbgrader could not grade it: X", 1.0))
+    engine.does = staticmethod(does)
     (outcome,) = grade("ps90", course=tiny.course, force=True)
     assert (outcome.state, outcome.score) == ("failed", None)
+    assert said in outcome.message
     held = score(tiny.course, "ps90", "anna")
     assert (held.score, held.pending) == (0, True)
     assert _rows(tiny.course)["anna"]["score"] == ""
     assert "not graded yet" in _page(tiny.course, "anna")
     assert not (tiny.course.autograded / "anna" / "ps90").exists()
-    monkeypatch.undo()
+    engine.does = staticmethod(_execute)
     assert grade("ps90", course=tiny.course)[0].score == 5, "the next run tries again"
 
 
+@pytest.mark.parametrize("lost", ["q2_nine", "notebook"])
+def test_an_engine_that_loses_cells_changes_no_record(tiny, engine, lost):
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    assert grade("ps90", course=tiny.course)[0].score == 5
+
+    def loses(task):
+        done = _execute(task)
+        nb = json.loads(done.notebook)
+        nb["cells"] = [c for c in nb["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") != lost]
+        done.notebook = json.dumps(nb) if lost != "notebook" else "not JSON"
+        return done
+
+    engine.does = staticmethod(loses)
+    (outcome,) = grade("ps90", course=tiny.course, force=True)
+    assert outcome.state == "failed"
+    assert score(tiny.course, "ps90", "anna").score == 5
+
+
+def test_points_that_are_none_are_reported(tiny, engine):
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    tiny.edit_source(lambda nb: nb.cells[8].update(source="# Partial credit\n1.5 if root(4) == 2 else float('nan')"))
+    release("ps90", course=tiny.course)
+    tiny.submit("bo", tiny.answered(**tiny.right | {"q2": "def root(x):\n    return 0"}))
+    anna, bo = grade("ps90", course=tiny.course)
+    assert (anna.score, bo.score) == (5, 2)
+    assert "q2_part: The check gave nan, which is no number of points" in bo.message
+
+
+def test_lateness(tiny, engine):
+    config = tiny.course.root / "nbgrader_config.py"
+    config.write_text(f"{config.read_text()}\nc.LateSubmissionPlugin.penalty_method = 'zero'\n")
+    for student, when in (("early", "2030-01-01 00:00:00"), ("late", "2030-01-03 00:00:00"), ("odd", "tomorrow")):
+        tiny.submit(student, tiny.answered(**tiny.right)).with_name("timestamp.txt").write_text(when)
+    assert {o.score for o in grade("ps90", course=tiny.course)} == {5}
+    with gradebook(tiny.course) as book:
+        book.find_assignment("ps90").duedate = datetime(2030, 1, 2)
+        book.db.commit()
+    early, late, odd = grade("ps90", course=tiny.course)
+    assert not late.ran
+    assert [(o.score, o.penalty) for o in (early, late, odd)] == [(5, 0), (0, 5), (5, 0)]
+    assert "timestamp.txt does not hold a time" in odd.message
+    assert "Handed in late" in _page(tiny.course, "late")
+    assert _rows(tiny.course)["late"]["late_penalty"] == "5.0"
+
+
+# --- a run that is cut off, and the next ---------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """As if the process were gone."""
+
+
+@pytest.mark.parametrize("step", ["keep", "recorded", "shown", "noted"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_that_ends_anywhere_is_made_whole_by_the_next(tiny, engine, monkeypatch, step, first):
+    """Ended before or after each of the four things that are written, on a first submission or a later one."""
+    if not first:
+        tiny.submit("anna", tiny.answered())
+        tiny.submit("bo", tiny.answered(**tiny.right))
+        grade("ps90", course=tiny.course)
+        with gradebook(tiny.course) as book:
+            book.find_comment("q3", "ps90", "ps90", "anna").manual_comment = "kept"
+            book.db.commit()
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    tiny.submit("bo", tiny.answered(q1=tiny.right["q1"]))
+    where = {
+        "keep": (Coordinator, "_keep"), "recorded": (Record, "record"),
+        "shown": (Coordinator, "_show"), "noted": (Manifest, "add"),
+    }[step]  # fmt: skip
+    real = getattr(*where)
+
+    def then_killed(*args, **kwargs):
+        real(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as m:
+        m.setattr(*where, then_killed)
+        with pytest.raises(Killed):
+            grade("ps90", course=tiny.course)
+    engine.seen.clear()
+    anna, bo = grade("ps90", course=tiny.course)
+    assert (anna.score, bo.score) == (5, 2)
+    assert [t.student for t in engine.seen] == (["bo"] if step == "noted" else ["anna", "bo"])
+    assert "5 of 7 points" in _page(tiny.course, "anna")
+    assert ("kept" in _page(tiny.course, "anna")) != first
+    nb = read(tiny.course.autograded / "anna" / "ps90" / "ps90.ipynb")
+    assert any(c.source == tiny.right["q1"] for c in nb.cells)
+    with gradebook(tiny.course) as book:
+        assert len(book.find_assignment("ps90").submissions) == 2, "each is there once"
+    assert sorted(p.name for p in tiny.course.grades.iterdir()) == [".ps90.lock", "ps90.csv", "ps90.html", "ps90.json"]
+
+
+def test_a_killed_process_heals(tiny):
+    """The real thing: kill -9 of the whole engine in mid-run, several times; then one run that ends."""
+    for i in range(12):
+        tiny.submit(f"s{i:02}", tiny.answered(**tiny.right | {"q1": f"def double(x):\n    return 2 * x  # {i}"}))
+    program = (
+        "import sys, json; sys.path[:0] = sys.argv[1:3]; import pytest; from grading.course import Course;"
+        "import grading.run, test_run; from pathlib import Path;"
+        "slow = lambda t: (__import__('time').sleep(0.05), test_run._execute(t))[1];"
+        "grading.run.run_all = lambda tasks, **k: ((t, slow(t)) for t in tasks);"
+        "grading.run.grade('ps90', course=Course(Path(sys.argv[3])), tell=lambda l: print(l, flush=True))"
+    )
+    here = Path(__file__).resolve()
+    command = [sys.executable, "-c", program, str(here.parents[2]), str(here.parent), str(tiny.course.root)]
+    seen = 0
+    for kills in (1, 3):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for _ in range(kills):
+                assert process.stdout.readline()
+            process.kill()
+        seen = len(read_manifest(tiny.course, "ps90"))
+        assert seen >= kills
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("unchanged") >= seen > 0
+    assert {o.score for o in read_manifest(tiny.course, "ps90").values()} == {5}
+    assert len(_rows(tiny.course)) == 12
+    with gradebook(tiny.course) as book:
+        assert len(book.find_assignment("ps90").submissions) == 12
+
+
+def test_what_has_not_changed_costs_next_to_nothing(tiny, engine, monkeypatch):
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    grade("ps90", course=tiny.course)
+    with monkeypatch.context() as m:
+        m.setattr("grading.coordinator.understand", None)  # not even parsed
+        m.setattr("grading.coordinator.graded_page", None)  # nor shown again
+        (again,) = grade("ps90", course=tiny.course)
+        assert (again.ran, again.seconds, again.score) == (False, 0.5, 5)
+    (tiny.course.feedback / "anna" / "ps90" / "ps90.html").unlink()
+    grade("ps90", course=tiny.course)
+    assert "5 of 7 points" in _page(tiny.course, "anna"), "a page that was lost is made again"
+    assert len(engine.seen) == 1
+    shutil.rmtree(tiny.course.autograded)
+    assert grade("ps90", course=tiny.course)[0].ran
+    assert grade("ps90", course=tiny.course, force=True)[0].ran
+    assert grade("ps90", course=tiny.course, cell_seconds=61)[0].ran, "other limits"
+
+
+def test_names_that_are_no_text_stop_nobody(tiny, engine, capsys):
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    os.makedirs(os.fsencode(tiny.course.submitted) + b"/b\xff/ps90")
+    told = []
+    anna, odd = grade("ps90", course=tiny.course, tell=told.append)
+    assert anna.ok
+    assert (odd.student, odd.state) == (r"b\udcff", "refused")
+    "\n".join(told).encode()
+    (tiny.course.grades / "ps90.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "[", "[7]", "{}", '[{"student": "anna"}]', '[{"student": "anna", "state": "graded", "what": 1}]',
+               '[{"student": "anna", "state": "graded", "questions": [1]}]', "\0\xff"],
+)  # fmt: skip
+def test_a_damaged_manifest_means_that_everything_is_graded_again(tiny, engine, damage):
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    grade("ps90", course=tiny.course)
+    (tiny.course.grades / "ps90.json").write_text(damage)
+    (tiny.course.grades / ".ps90.journal").write_text(damage)
+    (anna,) = grade("ps90", course=tiny.course)
+    assert (anna.ran, anna.score) == (True, 5)
+
+
+def test_the_journal_of_a_run_that_was_cut_off_counts(tiny, tmp_path):
+    with Manifest(tiny.course, "ps90") as manifest:
+        manifest.add(Outcome("anna", "graded", questions={"q1": (1.0, 2.0)}))
+        manifest.add(Outcome("bo", "graded"))
+        assert read_manifest(tiny.course, "ps90").keys() == {"anna", "bo"}
+        text = manifest.journal.read_text()
+    assert not manifest.journal.exists()
+    manifest.path.unlink()
+    manifest.journal.write_text(text[:-5])
+    with Manifest(tiny.course, "ps90") as manifest:
+        assert manifest.outcomes == {"anna": Outcome("anna", "graded", questions={"q1": (1.0, 2.0)})}
+
+
+def test_the_gradebook_goes_away_in_mid_run(tiny, engine, monkeypatch):
+    for student in ("anna", "bo", "carl"):
+        tiny.submit(student, tiny.answered(**tiny.right))
+    real = Record.record
+
+    def gone(self, student, *args):
+        if student == "bo":
+            raise GradebookGone("the gradebook cannot be reached: run again to go on.")
+        return real(self, student, *args)
+
+    with monkeypatch.context() as m:
+        m.setattr(Record, "record", gone)
+        with pytest.raises(GradebookGone):
+            grade("ps90", course=tiny.course)
+    assert [t.student for t in engine.seen] == ["anna", "bo"], "nobody is run in vain"
+    assert [o.ran for o in grade("ps90", course=tiny.course)] == [False, True, True]
+
+
+# --- use -----------------------------------------------------------------------------------------------------------
 def test_two_runs_at_once(tiny):
     import fcntl
 
@@ -347,7 +667,7 @@ def test_wrong_use_is_one_line(tiny, capsys, arguments, status, said):
     assert out == ""
 
 
-def test_a_folder_without_notebook_fails_the_command_and_nobody_else(tiny, capsys):
+def test_a_folder_without_notebook_fails_the_command_and_nobody_else(tiny, engine, capsys):
     tiny.submit("anna", tiny.answered(**tiny.right))
     (tiny.course.submitted / "bo" / "ps90").mkdir(parents=True)
     assert main(["--course", str(tiny.course.root), "run", "ps90"]) == 1

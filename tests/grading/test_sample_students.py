@@ -1,18 +1,14 @@
-"""The bundled sample submissions through the engine, and the quick scorer against plain nbgrader."""
+"""The bundled sample submissions through the engine."""
 
 import shutil
 
 import pytest
-from nbgrader.apps.api import NbGraderAPI
 
 from grading.__main__ import main
-from grading.corpus import score_notebook
 from grading.course import Course, GradingError
-from grading.gradebook import gradebook, score
 from grading.notebook import code_questions, is_check, points, question, read
-from grading.quiet import quietly
 from grading.run import grade
-from grading.sample_students import build, samples
+from grading.sample_students import samples
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +52,7 @@ def test_samples_of_the_first_set_get_the_expected_scores(copied):
     dies_at = coded[len(coded) // 2]
     assert outcomes["crashing"].state == "kernel died"
     assert outcomes["crashing"].message.startswith(f"{dies_at}: The kernel died")
-    assert outcomes["crashing"].score == sum(by_question[q] for q in coded[: len(coded) // 2])
+    assert outcomes["crashing"].score == everything - by_question[dies_at], "the other questions are run all the same"
     assert outcomes["slow"].state == "timed out"
     assert outcomes["slow"].message.startswith(f"{coded[-1]}: Stopped after 20 seconds.")
     assert outcomes["slow"].score == everything - by_question[coded[-1]]
@@ -65,36 +61,6 @@ def test_samples_of_the_first_set_get_the_expected_scores(copied):
         page = (copied.feedback / f"sample-{student}" / ps / f"{ps}.html").read_text(encoding="utf-8")
         assert "HIDDEN TESTS" not in page
         assert f"{outcomes[student].score:g} of 20 points" in page
-
-
-def test_the_quick_scorer_gives_what_plain_nbgrader_gives(copied, tmp_path, ps):
-    """Perfect, half wrong and untouched, through nbgrader's own command in nbgrader's own way."""
-    course = Course(tmp_path.resolve())
-    shutil.copy(copied.root / "nbgrader_config.py", course.root)
-    shutil.copytree(copied.solutions / ps, course.solutions / ps)
-    chosen = {s: nb for s, nb in build(copied, ps).items() if s.endswith(("perfect", "half", "untouched"))}
-    for student, nb in chosen.items():
-        import nbformat
-
-        (course.submitted / student / ps).mkdir(parents=True)
-        nbformat.write(nb, course.submitted / student / ps / f"{ps}.ipynb")
-    with quietly():
-        with gradebook(course):
-            api = NbGraderAPI(config=course.config())
-        assert api.generate_assignment(ps, force=True)["success"]
-        for student in chosen:
-            done = api.autograde(ps, student)
-            assert done["success"], done
-    for student, nb in chosen.items():
-        with gradebook(course) as book:
-            grades = {g.name: g for g in book.find_submission_notebook(ps, ps, student).grades}
-            plain = {name: grades[name].auto_score for name in grades if grades[name].cell_type == "code"}
-        assert score_notebook(copied, ps, nb) == plain, student
-        assert score(course, ps, student).score == sum(plain.values())
-    perfect = score(course, ps, "sample-perfect")
-    assert perfect.score == _auto_points(course, ps)
-    assert perfect.pending
-    assert score(course, ps, "sample-untouched").score == 0
 
 
 def test_samples_stay_away_from_an_instructors_own_submissions(tiny, capsys):
