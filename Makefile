@@ -14,14 +14,15 @@ STAMP := _build/.stamp
 SETS := $(notdir $(wildcard solutions/ps*))
 SITE := _build/html/index.html
 PAGES = $(shell find book -name .ipynb_checkpoints -prune -o -type f -print) _config.yml _toc.yml $(shell find ebm_lib -name '*.py') tools/ebm_site.py $(wildcard exercises/*/*.ipynb)
+GRADING = $(shell find grading -name __pycache__ -prune -o -type f -print) $(wildcard ebm_lib/check/*.py)
 PORT ?= 8000
 
-.PHONY: help course site serve lab release grade notebooks test test-all lint browser constraints clean
+.PHONY: help course site serve lab release bundle grade bench notebooks test test-all lint browser constraints clean
 
 help:  ## say what there is to make
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-course: site release $(STAMP)/samples  ## everything: environment, website, problem sets, graded samples
+course: site release $(if $(filter ps01,$(SETS)),$(STAMP)/samples)  ## everything: environment, website, problem sets, graded samples
 	@printf '\nThe course stands. Next:\n  make serve           read it at http://localhost:$(PORT)\n  make lab             work on the problem sets in JupyterLab\n  make grade PS=ps01   grade what is in submitted/\n'
 
 # --- environment -------------------------------------------------------------------------------------------------
@@ -54,11 +55,11 @@ notebooks: .venv/.stamp  ## execute the notebooks that changed and clean what th
 # --- problem sets ------------------------------------------------------------------------------------------------
 release: $(SETS:%=$(STAMP)/release-%)  ## write the student versions into exercises/
 
-$(STAMP)/release-%: .venv/.stamp solutions/%/*.ipynb nbgrader_config.py $(wildcard grading/*.py)
+$(STAMP)/release-%: .venv/.stamp solutions/%/*.ipynb nbgrader_config.py $(GRADING)
 	$(BIN)/python -m grading release $*
 	@mkdir -p $(@D) && touch $@
 
-$(STAMP)/samples: .venv/.stamp $(wildcard exercises/ps01/* tests/grading/corpus/ps01/*/*.py) | release
+$(STAMP)/samples: .venv/.stamp $(wildcard exercises/ps01/* tests/grading/corpus/ps01/*/*.py) $(GRADING) | release
 	$(BIN)/python -m grading samples ps01 --grade
 	@mkdir -p $(@D) && touch $@
 
@@ -68,6 +69,12 @@ lab: release  ## open JupyterLab with nbgrader's extensions
 grade: .venv/.stamp  ## grade submitted/<student>/PS/: make grade PS=ps01
 	@test -n "$(PS)" || { echo 'which problem set? make grade PS=ps01' >&2; exit 2; }
 	$(BIN)/python -m grading run $(PS)
+
+bundle: site release  ## write the archive for students into _build/
+	$(BIN)/python -m grading bundle
+
+bench: .venv/.stamp  ## measure the grading engine against stock nbgrader
+	$(BIN)/python benchmarks/grading.py
 
 # --- tests -------------------------------------------------------------------------------------------------------
 PYTEST := $(BIN)/python -m pytest
@@ -84,9 +91,11 @@ browser:
 
 test: lint site release browser  ## all tests that a change must pass
 	$(PYTEST) -n 2 --dist loadfile --doctest-modules
+	$(BIN)/python -m grading lint
 	$(NBVAL) -n 2
 
-test-all: test  ## also: other thread counts and instruction set
+test-all: test  ## also: other threads and instructions, the corpora by plain nbgrader, long fuzzing, load and kills
+	FUZZ_FRAMES=1000000 LOAD=1000 KILLS=20 CORPORA=all $(PYTEST) -n 2 --dist loadfile --timeout 7200 tests/grading
 	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(NBVAL) -n 1
 	ATEN_CPU_CAPABILITY=default $(NBVAL) -n 2
 
