@@ -3,8 +3,12 @@
 nbgrader is the format and the record. Nothing of it is imported before it is used: it takes seconds.
 """
 
+import sys
 from importlib import import_module
 from typing import Any
+
+# nbformat loads jsonschema, which would build a grammar of international web addresses: over a second for nothing.
+sys.modules.setdefault("rfc3987_syntax", None)
 
 _HOME = {
     "Course": "course",

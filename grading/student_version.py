@@ -103,8 +103,8 @@ def release(ps: str, *, course: Course | None = None) -> Path:
     from .rehearsal import settle
 
     course = course or Course.find()
+    files = fresh(course, ps)  # first: what nbgrader refuses, it names best
     settle(course, ps)
-    files = fresh(course, ps)
     folder = course.exercises / ps
     for old in sorted(folder.rglob("*"), reverse=True):
         name = old.relative_to(folder)

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..cells import is_answer, is_check, is_given
+from ..cells import is_check, is_given
 from .channel import Closed, Late, ProtocolError
 from .outputs import checked, error, left_out
 from .redaction import redacted_files
@@ -145,8 +145,10 @@ class _Run:
 
     def _policy(self) -> dict:
         replaced = _replaced(tuple(self.task.forbidden), self.task.set)
+        compiled = {str(Path(path).parent / "__pycache__") for path in replaced if path.endswith(".py")}
         return {
-            "readable": _readable(), "hidden": self.task.hidden, "replaced": replaced,
+            # Whatever another program compiles while we run, it is not to show.
+            "readable": _readable(), "hidden": [*self.task.hidden, *compiled], "replaced": replaced,
             "memory_bytes": self.task.memory_bytes, "processes": 64, "file_bytes": 64 << 20, "tmp_bytes": 256 << 20,
             "open_files": 256, "cpu_seconds": self.task.notebook_seconds + GIVEN_SECONDS,
         }  # fmt: skip

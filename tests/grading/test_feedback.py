@@ -208,3 +208,20 @@ def test_no_source_takes_long(piece):
     begun = time.process_time()
     assert code(piece * 50_000)
     assert time.process_time() - begun < 5
+
+
+def test_the_message_of_a_hidden_test_does_not_give_its_value_away(tiny):
+    def spoken(source):
+        nb = examined(tiny.answered(**tiny.right), whole(tiny.course, "ps90"))
+        cell = next(c for c in nb.cells if grade_id(c) == "q1_check")
+        said = "F is wrong: got 2.5, expected 3.25. Did you halve it?"
+        cell.outputs = [new_output("error", ename="AssertionError", evalue=said, traceback=[])]
+        cell.source = source(cell.source)
+        held = Score(0.0, 7.0, False, False)
+        return graded_page("ps90", "anna", nb, held, tiny.release, [])
+
+    shown = spoken(lambda source: source)
+    assert "got 2.5. Did you halve it?" in shown
+    assert "3.25" not in shown
+    visible = next(c.source for c in tiny.release.cells if grade_id(c) == "q1_check")
+    assert "got 2.5, expected 3.25. Did you halve it?" in spoken(lambda source: visible)

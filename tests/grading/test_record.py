@@ -4,11 +4,13 @@ import copy
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +25,7 @@ from nbgrader.preprocessors import NbGraderPreprocessor
 from sqlalchemy import select, text
 
 from grading.course import GradingError
-from grading.gradebook import db_url, enter_set, gradebook, score
+from grading.gradebook import GradebookGone, db_url, enter_set, gradebook, score
 from grading.intake import examined
 from grading.notebook import grade_id, is_check
 from grading.quiet import quietly
@@ -334,7 +336,7 @@ def test_a_thousand_submissions_keep_memory_flat(record, blank):
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
 @pytest.fixture
 def postgres():
-    """The address of a fresh PostgreSQL server that belongs to this test."""
+    """The address of a fresh PostgreSQL server that belongs to this test, and the file with its process's id."""
     pytest.importorskip("psycopg", reason="PostgreSQL needs psycopg: pip install 'psycopg[binary]'")
     found = [p for p in (shutil.which("initdb"), *map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb"))) if p]
     if not found:
@@ -349,16 +351,16 @@ def postgres():
     options = f"-c listen_addresses= -c unix_socket_directories={data} -c fsync=off"
     subprocess.run([home / "pg_ctl", "-D", data / "db", "-o", options, "-w", "-l", data / "log", "start"], **quiet)
     try:
-        yield f"postgresql+psycopg://grader@/postgres?host={data}"
+        yield f"postgresql+psycopg://grader@/postgres?host={data}", data / "db" / "postmaster.pid"
     finally:
-        subprocess.run([home / "pg_ctl", "-D", data / "db", "-m", "immediate", "stop"], **quiet)
+        subprocess.run([home / "pg_ctl", "-D", data / "db", "-m", "immediate", "stop"], **quiet | {"check": False})
         shutil.rmtree(data)
 
 
 def test_postgresql(postgres, make_tiny, tmp_path):
     tiny = make_tiny(tmp_path / "course")
     config = tiny.course.root / "nbgrader_config.py"
-    config.write_text(f"{config.read_text()}\nc.CourseDirectory.db_url = {postgres!r}\n")
+    config.write_text(f"{config.read_text()}\nc.CourseDirectory.db_url = {postgres[0]!r}\n")
     tiny.issue = enter_set(tiny.course, "ps90")
     with Record(tiny.course, "ps90", tiny.issue.release) as record:
         assert record.record("anna", _ran(tiny, **tiny.right), datetime(2030, 1, 1)).score == 5
@@ -378,3 +380,10 @@ def test_postgresql(postgres, make_tiny, tmp_path):
             ("anna", "ps90"), ("anna", "ps90", "grade", "q3")
         }  # fmt: skip
         assert record.scores() == {"anna": done[0]}
+        os.kill(int(postgres[1].read_text().split()[0]), signal.SIGQUIT)  # an immediate shutdown
+        deadline = time.monotonic() + 60
+        while postgres[1].exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for _ in range(2):
+            with pytest.raises(GradebookGone, match="the gradebook cannot be reached .*: run again to go on"):
+                record.record("anna", _ran(tiny, **tiny.right))
