@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .course import GradingError
 from .kernels.server import share, use
+from .kernels.session import sweep
 
 if TYPE_CHECKING:
     from .kernels.session import Executed, Task
@@ -187,6 +188,7 @@ def _here(tasks: Iterable[Any], workers: int, function: Callable) -> Iterator[tu
             if slot.given:
                 slot.kill()  # an interrupted run does not wait for what is under way
             slot.close()
+        sweep()
 
 
 def _result(future: Future) -> Any:

@@ -190,10 +190,8 @@ class Link:
     def _module(self, number: int, path: str) -> "RemoteModule":
         known = self._parts.get(number)
         if known is None:
-            allowed, self.allowed = (
-                self.allowed,
-                frozenset(),
-            )  # a module is made of data, not of further modules' handles
+            # A module is made of data: no handle may be among its parts, or describing them might never end.
+            allowed, self.allowed = self.allowed, frozenset()
             try:
                 said = self._exchange("module", (number,), {}, path)
             finally:

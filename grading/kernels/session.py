@@ -20,12 +20,13 @@ from .channel import Closed, Late, ProtocolError
 from .outputs import checked, error, left_out
 from .redaction import redacted_files
 from .server import START_SECONDS, Kernel, fonts
-from .task import DEAD, NOT_RUN, TIMEOUT, EngineError, Executed, Task
+from .task import DEAD, NOT_RUN, TIMEOUT, EngineError, Executed, KernelLost, Task
 
 GIVEN_SECONDS = 180  # for the imports at the top, whatever a student's cell is given
 KERNELS = 10  # how many student kernels one submission may use up
 _SCRATCH = "grading-kernel-"
 _CELLS_OF_OUTPUT = 20  # how many cells may put out as much as one may
+_ATTEMPTS = 3  # where the engine lost a kernel
 _GRACE = 2.0  # seconds to react to an interrupt before the kernel is killed
 
 
@@ -39,11 +40,17 @@ def execute(task: Task) -> Executed:
         The notebook with outputs, and what there is to say of it. Whatever a student's code does ends up in here.
 
     Raises:
-        EngineError: the engine itself could not do its work.
+        EngineError: the engine itself could not do its work; a kernel that it lost was tried again before.
     """
     begun = time.monotonic()
-    with _Run(task) as run:
-        run.all_cells()
+    for attempt in range(_ATTEMPTS):
+        try:
+            with _Run(task) as run:
+                run.all_cells()
+            break
+        except KernelLost:
+            if attempt == _ATTEMPTS - 1:
+                raise
     done = run.result()
     done.seconds = time.monotonic() - begun
     return done
@@ -57,20 +64,21 @@ def _scratch(needed: bool) -> Iterator[str | None]:
     if not needed:
         yield None
         return
-    _sweep()
-    folder = tempfile.mkdtemp(prefix=_SCRATCH)
-    lock = os.open(folder, os.O_RDONLY)
+    _sweep_once()
+    new = tempfile.mkdtemp(prefix=f".{_SCRATCH}")
+    folder = str(Path(new).with_name(Path(new).name[1:]))
+    lock = os.open(new, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(new, folder)  # under its name it is locked from the first moment
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
 
-@cache
-def _sweep() -> None:
-    """Remove the folders that killed workers left; once in a process, since a killed one is followed by a new one."""
+def sweep() -> None:
+    """Remove the folders that killed workers left."""
     import fcntl
 
     for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
@@ -79,14 +87,16 @@ def _sweep() -> None:
         except OSError:
             continue  # gone by now, or another user's
         try:
-            about = os.fstat(lock)
-            if about.st_uid == os.getuid() and time.time() - about.st_mtime > 1:  # a new one is not yet locked
+            if os.fstat(lock).st_uid == os.getuid():
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)
         except BlockingIOError:
             pass  # in use
         finally:
             os.close(lock)
+
+
+_sweep_once = cache(sweep)  # a process that was killed is followed by a new one
 
 
 class _Run:
@@ -156,8 +166,7 @@ class _Run:
     def _restart(self, why: str) -> None:
         """Go on with a new student kernel that has run what did not kill the old one."""
         self.student.end()
-        if "exit" not in self.student.used:  # its keeper, which no student can reach, did not live to tell
-            raise EngineError(f"a student's kernel was lost: {self.student.used.get('error', 'its keeper was killed')}")
+        _not_lost(self.student)
         if not self._links:
             self.ended = why
             return
@@ -177,6 +186,8 @@ class _Run:
         try:
             return self.examiner.ask(header, seconds)
         except (Closed, ProtocolError) as e:
+            self.examiner.end()
+            _not_lost(self.examiner)
             raise EngineError(f"the examiner's kernel died ({e})") from e
 
     # --- cells -----------------------------------------------------------------------------------------------------
@@ -262,8 +273,11 @@ class _Run:
                 except Late:
                     self.student.end()
                     said = self.examiner.channel.receive(time.monotonic() + 2 * _GRACE)[0]
+        except KernelLost:
+            raise
         except (Late, EngineError, Closed):
             self.examiner.end()
+            _not_lost(self.examiner)
             self.ended = "the check before could not be ended"
             self._note(cell, TIMEOUT, f"Stopped after {_say(seconds)}, and could not be ended otherwise.")
             return
@@ -308,6 +322,12 @@ class _Run:
 
 
 # --- small things --------------------------------------------------------------------------------------------------
+def _not_lost(kernel: Kernel) -> None:
+    """Raise KernelLost where a kernel's keeper, which no student can reach, did not live to say how it ended."""
+    if "error" in kernel.used or "exit" not in kernel.used:
+        raise KernelLost(f"a kernel was lost: {kernel.used.get('error', 'its keeper was killed')}")
+
+
 def _name(cell: dict) -> str:
     return cell["metadata"].get("nbgrader", {}).get("grade_id", "")
 

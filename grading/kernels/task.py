@@ -68,3 +68,7 @@ class Executed:
 
 class EngineError(Exception):
     """The engine's own trouble: a fork server that does not come up, a check that breaks its kernel."""
+
+
+class KernelLost(EngineError):
+    """A kernel ended with the process that forked it, which no student's code can reach: the run can be made again."""

@@ -32,7 +32,7 @@ class Sandboxed:
         control: to write to: ``I`` interrupts the body, ``K`` or closing it kills the tree.
         status: to read from: one line of JSON when all is over. Its end without a line means that the keeper was
             killed. Keys: ``signal``, ``exit`` (one of them None), ``cpu_seconds``, ``max_rss`` (bytes), ``oom``;
-            or only ``error``: the sandbox could not be made, and why.
+            or ``error``: the sandbox could not be made, or its caller died.
     """
 
     pid: int
@@ -149,6 +149,7 @@ class _CallerDied(BaseException):
 def _watch(tree: Box | Plain, caller: int, heard: int) -> dict[str, Any]:
     """Pass on what the caller says until the child ends; then end the rest."""
     signal.signal(signal.SIGTERM, _on_death)
+    lost: dict[str, str] = {}
     try:
         if sys.platform == "linux":
             sys_.prctl(sys_.PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -158,12 +159,13 @@ def _watch(tree: Box | Plain, caller: int, heard: int) -> dict[str, Any]:
     except _CallerDied:
         tree.kill()
         status, usage = os.wait4(tree.child, 0)[1:]
+        lost = {"error": "the process that forked it died"}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     facts = tree.end()
     code = os.waitstatus_to_exitcode(status)
     used = max(usage.ru_utime + usage.ru_stime, facts["cpu_seconds"])
     outcome = {"signal": -code, "exit": None} if code < 0 else {"signal": None, "exit": code}
-    return outcome | {"cpu_seconds": used, "max_rss": usage.ru_maxrss * 1024, "oom": facts["oom"]}
+    return outcome | {"cpu_seconds": used, "max_rss": usage.ru_maxrss * 1024, "oom": facts["oom"]} | lost
 
 
 def _on_death(number: int, frame: FrameType | None) -> NoReturn:

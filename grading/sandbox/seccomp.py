@@ -38,8 +38,6 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "add_key": (248, 217), "request_key": (249, 218),
     "keyctl": (250, 219), "personality": (135, 92), "modify_ldt": (154, None), "vmsplice": (278, 75),
-    # a session of its own gets a share of the processors of its own: one sandbox is to have one
-    "setsid": (112, 157),
     # memory that no limit of a process counts
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "msgget": (68, 186),
     "semget": (64, 190), "mq_open": (240, 180),
@@ -51,6 +49,9 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58), "nfsservctl": (180, 42), "lookup_dcookie": (212, 18), "ustat": (136, None),
     "sysfs": (139, None), "_sysctl": (156, None), "uselib": (134, None),
 }  # fmt: skip
+# A session of its own would get a share of the processors of its own, and one sandbox is to have one. Honest programs
+# start sessions, too, and never ask whether they got one: so it is said to be done.
+_PRETENDED = {"setsid": (112, 157)}
 _CLONE, _UNSHARE, _CLONE3 = (56, 220), (272, 97), (435, 435)
 _SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
 
@@ -90,6 +91,8 @@ def program(machine: str) -> bytes:
         number = _REFUSED[name][column]
         if number is not None:
             steps += _when(number, [(_RETURN, 0, 0, _ERRNO | errno.EPERM)])
+    for numbers in _PRETENDED.values():
+        steps += _when(numbers[column], [(_RETURN, 0, 0, _ERRNO | 0)])
     # A C library that gets "no such call" for clone3 falls back to clone, whose flags a filter can read.
     steps += _when(_CLONE3[column], [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)])
     steps += _when(_CLONE[column], _unless_clear(_NEW_NAMESPACE))

@@ -603,7 +603,9 @@ def test_a_daemon_dies_with_the_sandbox(caller):
     while process.poll() is None:
         pids |= tree(process.pid)
         pids |= {pid for old in list(pids) for pid in tree(old)}
-    assert json.loads(process.communicate()[0])["status"]["exit"] == 0
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads(out)["status"]["exit"] == 0
     assert len(pids) >= 5  # caller, keeper, init, body, daemon
     assert gone(pids)
 

@@ -96,7 +96,7 @@ def same(a, b):
         *(range(3), range(5, -7, -3), slice(None), slice(1, None, -2), torch.Size([2, 0]), torch.Size([])),
         *(torch.float32, torch.bool, {torch.Size([1]): torch.int8}),
     ],
-    ids=lambda v: repr(v)[:30],
+    ids=lambda v: type(v).__name__,
 )
 def test_a_plain_value_arrives_as_it_was(value):
     assert same(trip(value), value)
@@ -568,7 +568,7 @@ def T(dtype="float32", shape=(1,), buffer=0, mark=None):
         (["slice", None, True, None], "something else than integers"),
         (["ellipsis", 1], "has 2 entries"),
     ],
-    ids=lambda v: repr(v)[:50].encode("ascii", "backslashreplace").decode(),
+    ids=lambda v: type(v).__name__,
 )
 def test_a_tree_that_encode_would_not_send_is_refused(tree, why):
     with pytest.raises(ProtocolError, match=why) as caught:
