@@ -13,19 +13,16 @@ from pathlib import Path
 
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert.exporters.exporter import ResourcesDict
-from nbformat import NotebookNode
-from nbformat.v4 import new_output
+from nbformat import NotebookNode, from_dict
 from nbgrader.preprocessors import Execute
 from traitlets import Integer
 
 from .course import Course, GradingError
 from .gradebook import db_url
+from .kernels.outputs import error
+from .kernels.task import DEAD, GIVEN_SECONDS, NOT_RUN, TIMEOUT
 from .notebook import is_answer, is_given, read
 from .quiet import quietly
-
-# What a cell's output is named when the engine, not the student's code, ended it.
-TIMEOUT, DEAD, NOT_RUN = "CellTimeoutError", "DeadKernelError", "NotRun"
-_GIVEN_SECONDS = 180  # for the imports at the top, whatever a student's cell is given
 
 
 @dataclass(frozen=True)
@@ -98,9 +95,9 @@ class ExecuteWithin(Execute):
         if not given and self._left < 1:
             self._ended = self._ended or f"the notebook had used up its {self.notebook_seconds} seconds"
         if self._ended:
-            cell.outputs = [_error(NOT_RUN, f"Not run: {self._ended}.")]
+            cell.outputs = [from_dict(error(NOT_RUN, f"Not run: {self._ended}."))]
             return cell, resources
-        self.timeout = max(_GIVEN_SECONDS, self._cell_seconds) if given else min(self._cell_seconds, int(self._left))
+        self.timeout = max(GIVEN_SECONDS, self._cell_seconds) if given else min(self._cell_seconds, int(self._left))
         stopped = f"Stopped after {self.timeout} seconds."
         self.error_on_timeout = {"ename": TIMEOUT, "evalue": stopped, "traceback": [f"{TIMEOUT}: {stopped}"]}
         begun = time.monotonic()
@@ -108,19 +105,16 @@ class ExecuteWithin(Execute):
             return super().preprocess_cell(cell, resources, index)
         except DeadKernelError:
             self._ended = "the kernel had died"
-            cell.outputs.append(_error(DEAD, "The kernel died while this cell ran: a crash, or no memory left."))
+            died = "The kernel died while this cell ran: a crash, or no memory left."
+            cell.outputs.append(from_dict(error(DEAD, died)))
         except CellTimeoutError:
             self._ended = "a cell could not be stopped"
-            cell.outputs.append(_error(TIMEOUT, f"{stopped} It would not stop, so the kernel was ended."))
+            cell.outputs.append(from_dict(error(TIMEOUT, f"{stopped} It would not stop, so the kernel was ended.")))
             self.shutdown_kernel = "immediate"
         finally:
             if not given:
                 self._left -= time.monotonic() - begun
         return cell, resources
-
-
-def _error(name: str, text: str) -> NotebookNode:
-    return new_output("error", ename=name, evalue=text, traceback=[f"{name}: {text}"])
 
 
 def autograde(course: Course, ps: str, folder: Path, limits: Limits) -> Run:

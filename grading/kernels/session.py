@@ -20,9 +20,8 @@ from .channel import Closed, Late, ProtocolError
 from .outputs import checked, error, left_out
 from .redaction import redacted_files
 from .server import START_SECONDS, Kernel, fonts
-from .task import DEAD, NOT_RUN, TIMEOUT, EngineError, Executed, KernelLost, Task
+from .task import DEAD, GIVEN_SECONDS, NOT_RUN, TIMEOUT, EngineError, Executed, KernelLost, Task
 
-GIVEN_SECONDS = 180  # for the imports at the top, whatever a student's cell is given
 KERNELS = 10  # how many student kernels one submission may use up
 _SCRATCH = "grading-kernel-"
 _CELLS_OF_OUTPUT = 20  # how many cells may put out as much as one may

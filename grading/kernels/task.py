@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 # What a cell's output is named when the engine, not the student's code, ended it.
 TIMEOUT, DEAD, NOT_RUN = "CellTimeoutError", "DeadKernelError", "NotRun"
+GIVEN_SECONDS = 180  # for the imports at the top, whatever a student's cell is given
 
 
 @dataclass(frozen=True)

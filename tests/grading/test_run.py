@@ -694,3 +694,23 @@ def test_the_autograded_notebook_is_kept_for_the_instructor(run):
     nb = read(tiny.course.autograded / "markup" / "ps90" / "ps90.ipynb")
     assert any("double(21)" in cell.source for cell in nb.cells)
     assert table([]).startswith("student")
+
+
+def test_pages_and_report_take_in_marks_without_running_anything(tiny, capsys):
+    root = str(tiny.course.root)
+    assert main(["--course", root, "feedback", "ps90"]) == 2
+    assert "nothing of ps90 was graded yet" in capsys.readouterr().err
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    tiny.submit("bo", "{nope")
+    grade("ps90", course=tiny.course, workers=1, sandbox=unavailable() is None)
+    autograded = tiny.course.autograded / "anna" / "ps90" / "ps90.ipynb"
+    before = autograded.stat().st_mtime_ns
+    with gradebook(tiny.course) as book:
+        book.find_grade("q3", "ps90", "ps90", "anna").manual_score = 1.5
+        book.db.commit()
+    assert main(["--course", root, "feedback", "ps90"]) == 0
+    assert "6.5 of 7 points" in _page(tiny.course, "anna")
+    assert main(["--course", root, "report", "ps90"]) == 1, "bo's could not be graded"
+    assert re.search(r"anna +6.5 / 7", capsys.readouterr().out)
+    assert _rows(tiny.course)["anna"]["score"] == "6.5"
+    assert autograded.stat().st_mtime_ns == before

@@ -182,7 +182,6 @@ def test_modules_are_mirrored(student):
     assert net(x).abs().sum() == 0
     net.train()
     assert net.encoder[1].training
-    student.run("assert True")
     assert isinstance(Net(2), RemoteModule)
 
 
