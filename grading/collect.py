@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 
 from .course import Course, GradingError, check_student
 
+TIMESTAMP, SECRET = "timestamp.txt", "submission_secret.txt"  # what nbgrader's exchange lays beside a notebook
+
 _LARGEST_NOTEBOOK = 50_000_000  # bytes; one with figures stays below a tenth of it
 _LARGEST_FILES = 30_000_000  # bytes of everything beside the notebook
 _MOST_FILES = 2_000
@@ -233,7 +235,7 @@ def timestamp(found: HandedIn, late: str) -> tuple[datetime | None, list[str]]:
     if late not in ("timestamp", "file"):
         raise GradingError(f"late is 'timestamp' or 'file', not {late!r}.")
     fallback = found.modified if late == "file" else None
-    text = found.files.get("timestamp.txt", b"").decode("utf-8", "replace").strip()
+    text = found.files.get(TIMESTAMP, b"").decode("utf-8", "replace").strip()
     if not text:
         return fallback, []
     try:

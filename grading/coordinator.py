@@ -18,7 +18,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import reads_json, writes_json
 
-from .collect import collect, readable, timestamp
+from .collect import SECRET, TIMESTAMP, collect, readable, timestamp
 from .contract import Contract
 from .course import CONFIG, Course, GradingError, check_student
 from .feedback import graded_page, message, page
@@ -142,7 +142,7 @@ class Coordinator:
         Yields:
             What :func:`grading.pool.run_all` would.
         """
-        from .engine import Limits, autograde
+        from .engine import autograde
 
         for one in tasks:
             with tempfile.TemporaryDirectory(prefix="grading-") as tmp:
@@ -150,7 +150,7 @@ class Coordinator:
                 try:
                     self.under_way[one.student].submission.stage(folder / "submitted" / one.student / self.ps, self.ps)
                     self.record.clear(one.student)
-                    ran = autograde(self.course, self.ps, folder, Limits(one.cell_seconds, one.notebook_seconds))
+                    ran = autograde(self.course, self.ps, folder, one.cell_seconds, one.notebook_seconds)
                     made = folder / "autograded" / one.student / self.ps / f"{self.ps}.ipynb"
                     text = made.read_text(encoding="utf-8") if ran.state in GRADED else "{}"
                 except Exception as e:
@@ -198,7 +198,7 @@ class Coordinator:
         if self.two_kernels:
             odd = self.record.settle(nb)
         content = f"{writes_json(nb)}\n".encode("utf-8", "replace")
-        self._keep(student, {**task.files, f"{self.ps}.ipynb": content})
+        self._keep(student, {**task.files, **task.given, f"{self.ps}.ipynb": content})
         if self.two_kernels:
             held = self.record.record(student, nb, known.submitted)
         else:
@@ -269,6 +269,9 @@ class Coordinator:
     def _show(self, outcome: Outcome, held: Score, nb: NotebookNode) -> None:
         text = graded_page(self.ps, outcome.student, nb, held, self.issue.release, outcome.notes)
         replace(self._page(outcome.student), text.encode("utf-8", "replace"))
+        for name in (TIMESTAMP, SECRET):  # nbgrader's release_feedback reads them beside the page
+            if (handed_in := self._autograded(outcome.student).with_name(name)).is_file():
+                replace(self._page(outcome.student).with_name(name), handed_in.read_bytes())
         outcome.shown = self._fingerprint(outcome, held)
 
 

@@ -194,13 +194,14 @@ def score_answers(course: Course, ps: str, answers: Sequence[Answer], *, seconds
     from .kernels.task import Task
     from .pool import cores, run_all
     from .rehearsal import settle
+    from .student_version import own_files
 
     contract = settle(course, ps)
-    nb, boxed = read(course.source(ps)), sandbox.unavailable() is None
+    nb, boxed, given = read(course.source(ps)), sandbox.unavailable() is None, own_files(course, ps)
     tasks = (
         Task(
             str(i), ps, writes(_with(nb, answer)), contract.remote, contract.handles, contract.forbidden,
-            hidden=[str(course.root)], cell_seconds=seconds, notebook_seconds=10 * seconds, sandbox=boxed,
+            hidden=[str(course.root)], given=given, cell_seconds=seconds, notebook_seconds=10 * seconds, sandbox=boxed,
         )
         for i, answer in enumerate(answers)
     )  # fmt: skip

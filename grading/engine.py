@@ -17,37 +17,12 @@ from nbformat import NotebookNode, from_dict
 from nbgrader.preprocessors import Execute
 from traitlets import Integer
 
-from .course import Course, GradingError
+from .course import Course
 from .gradebook import db_url
 from .kernels.outputs import error
 from .kernels.task import DEAD, GIVEN_SECONDS, NOT_RUN, TIMEOUT
 from .notebook import is_answer, is_given, read
 from .quiet import quietly
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long a submission may run.
-
-    Args:
-        cell: seconds for one cell.
-        notebook: seconds for a student's answers and their checks together; by default ten cells' worth.
-    """
-
-    cell: int = 60
-    notebook: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what no cell could keep to."""
-        for name in ("cell", "notebook"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise GradingError(f"the time limit per {name} must be at least 1 second, got {value}.")
-
-    @property
-    def total(self) -> int:
-        """Seconds for the whole notebook."""
-        return 10 * self.cell if self.notebook is None else self.notebook
 
 
 @dataclass(frozen=True)
@@ -117,14 +92,15 @@ class ExecuteWithin(Execute):
         return cell, resources
 
 
-def autograde(course: Course, ps: str, folder: Path, limits: Limits) -> Run:
+def autograde(course: Course, ps: str, folder: Path, cell_seconds: int, notebook_seconds: int) -> Run:
     """Run one staged submission and write its scores into the gradebook.
 
     Args:
         course: the course; its gradebook knows the set.
         ps: the set's name.
         folder: holds ``submitted/<student>/<set>/``; gets ``autograded/<student>/<set>/``.
-        limits: how long it may run.
+        cell_seconds: for one cell.
+        notebook_seconds: for a student's answers and their checks together.
     """
     from nbgrader.converters import Autograde
     from nbgrader.coursedir import CourseDirectory
@@ -132,9 +108,9 @@ def autograde(course: Course, ps: str, folder: Path, limits: Limits) -> Run:
     config = course.config()
     config.CourseDirectory.root = str(folder)
     config.CourseDirectory.db_url = db_url(course)
-    config.Execute.timeout = limits.cell
+    config.Execute.timeout = cell_seconds
     config.Execute.shutdown_kernel = "immediate"
-    config.ExecuteWithin.notebook_seconds = limits.total
+    config.ExecuteWithin.notebook_seconds = notebook_seconds
     config.Autograde.autograde_preprocessors = [
         ExecuteWithin,  # in the place of nbgrader's Execute; the rest is nbgrader's own list
         "nbgrader.preprocessors.IgnorePattern",

@@ -4,9 +4,12 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .gradebook import Score
 from .manifest import Outcome, replace
+
+if TYPE_CHECKING:
+    from .gradebook import Score
 
 
 def harmless(value: object) -> object:
@@ -20,7 +23,9 @@ def harmless(value: object) -> object:
     return value
 
 
-def write_csv(path: Path, questions: Sequence[str], outcomes: Mapping[str, Outcome], held: Mapping[str, Score]) -> None:
+def write_csv(
+    path: Path, questions: Sequence[str], outcomes: Mapping[str, Outcome], held: "Mapping[str, Score]"
+) -> None:
     """Write a row for each student in the gradebook or in ``submitted/``.
 
     Args:

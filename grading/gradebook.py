@@ -11,7 +11,8 @@ from typing import NamedTuple
 from nbformat import NotebookNode
 from nbgrader import api
 from nbgrader.api import Assignment, Gradebook, MissingEntry, SubmittedAssignment
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, make_url, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from .course import SAMPLE, Course, GradingError
@@ -80,12 +81,25 @@ def db_url(course: Course) -> str:
 
 @contextmanager
 def gradebook(course: Course) -> Iterator[Gradebook]:
-    """Open the gradebook for the length of a with block."""
+    """Open the gradebook for the length of a with block.
+
+    Raises:
+        GradebookGone: its server cannot be reached.
+        GradingError: its file cannot be opened, or is no gradebook.
+    """
     # nbgrader asks the program `alembic` for a new gradebook's version, by name: that of this environment is meant.
     here = str(Path(sys.executable).parent)
     if here not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PATH")]))
-    with Gradebook(db_url(course), course.config().CourseDirectory.get("course_id") or "default_course") as book:
+    address = db_url(course)
+    try:
+        opened = Gradebook(address, course.config().CourseDirectory.get("course_id") or "default_course")
+    except DBAPIError as e:
+        said, where = " ".join(str(e.orig).split())[:200], make_url(address)
+        if where.get_backend_name() == "sqlite":
+            raise GradingError(f"the gradebook {where.database} cannot be used: {said}") from e
+        raise GradebookGone(f"the gradebook at {where.render_as_string()} cannot be reached: {said}") from e
+    with opened as book:
         yield book
 
 

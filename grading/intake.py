@@ -282,7 +282,7 @@ def task(
         ps: the set's name.
         instructors: from :func:`whole`.
         contract: which names the checks take from the student.
-        given: the files that belong to the set, which replace those of the same name.
+        given: the files that belong to the set.
         limits: the limits of :class:`~grading.kernels.task.Task`, and whether it runs in the sandbox.
     """
     from .kernels.task import Task
@@ -294,6 +294,7 @@ def task(
         remote=contract.remote,
         handles=contract.handles,
         forbidden=contract.forbidden,
-        files={**submission.files, **given},
+        files=submission.files,
+        given=given,
         **limits,
     )

@@ -13,6 +13,7 @@ from .course import Course, GradingError
 from .kernels.session import execute
 from .kernels.task import EngineError, Task
 from .notebook import grade_id, is_answer, is_check, points, question, read
+from .student_version import own_files
 
 
 def reference_notebook(nb: NotebookNode) -> NotebookNode:
@@ -45,7 +46,7 @@ def rehearse(course: Course, ps: str) -> Contract:
     boxed = sandbox.unavailable() is None
     task = Task(
         "reference", ps, nbformat.writes(reference_notebook(nb)), draft.remote, None, draft.forbidden,
-        hidden=[str(course.root)], notebook_seconds=1800, cell_seconds=600, sandbox=boxed,
+        hidden=[str(course.root)], given=own_files(course, ps), notebook_seconds=1800, cell_seconds=600, sandbox=boxed,
     )  # fmt: skip
     try:
         done = execute(task)

@@ -4,14 +4,17 @@ import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .course import Course, GradingError
 from .export import harmless, table, write_csv
-from .manifest import Manifest, Outcome
+from .manifest import Outcome
 from .pool import run_all
 from .progress import Progress
 from .settings import ENGINES, Settings
+
+if TYPE_CHECKING:
+    from .coordinator import Coordinator
 
 __all__ = ["ENGINES", "Outcome", "Settings", "grade", "harmless", "table"]
 
@@ -53,13 +56,8 @@ def grade(
         GradingError: unknown set, nothing submitted, no such student, marks given by hand would be lost, or no
             scheduler at that address.
     """
-    from . import contract
     from .collect import students as handed_in
-    from .coordinator import Coordinator
-    from .gradebook import enter_set
-    from .notebook import questions
-    from .record import Record
-    from .report import write_report
+    from .kernels.server import begin
     from .sandbox import unavailable
 
     course, settings = course or Course.find(), replace(settings or Settings(), **changed)
@@ -77,14 +75,12 @@ def grade(
     if missing:
         raise GradingError(f"submitted/ has nothing for {ps} from {', '.join(missing)}.")
     with _alone(course, ps):
-        agreed = contract.read(course, ps) if settings.engine == "kernels" else contract.Contract({})
-        issue = enter_set(course, ps)  # may drop scores that are about to be made again: so nothing is refused after it
+        if settings.engine == "kernels" and not scheduler:
+            begin()  # it loads torch on one processor while nbgrader is loaded here, on another
         with (
-            Manifest(course, ps) as manifest,
-            Record(course, ps, issue.release) as record,
             Progress(len(chosen), tell, bar=bar) as progress,
+            _open(course, ps, settings, progress, force=force) as work,
         ):
-            work = Coordinator(course, ps, settings, agreed, issue, record, manifest, progress, force)
             tasks = work.tasks(chosen)
             if settings.engine == "nbgrader":
                 results = work.by_nbgrader(tasks)
@@ -93,9 +89,6 @@ def grade(
             with closing(results):
                 for task, result in results:
                     work.finish(task, result)
-            held, asked = record.scores(), questions(issue.release)
-            write_csv(course.grades / f"{ps}.csv", asked, manifest.outcomes, held)
-            write_report(course, ps, issue.release, manifest.outcomes, held)
     return [work.outcomes[student] for student in chosen]
 
 
@@ -113,31 +106,18 @@ def publish(ps: str, *, course: Course | None = None, tell: Callable[[str], None
     Raises:
         GradingError: unknown set, or nothing of it was graded.
     """
-    from . import contract
-    from .coordinator import Coordinator
-    from .gradebook import enter_set
-    from .notebook import questions
-    from .record import Record
-    from .report import write_report
+    from .manifest import read_manifest
 
     course = course or Course.find()
     course.source(ps)
     with _alone(course, ps):
-        issue = enter_set(course, ps)
-        with Manifest(course, ps) as manifest, Record(course, ps, issue.release) as record:
-            if not manifest.outcomes:
-                raise GradingError(f"nothing of {ps} was graded yet: `python -m grading run {ps}` grades it.")
-            graded = [o.student for o in manifest.outcomes.values() if o.ok]
-            with Progress(len(graded), tell) as progress:
-                work = Coordinator(
-                    course, ps, Settings(), contract.Contract({}), issue, record, manifest, progress, False
-                )
-                for student in graded:
-                    work.show_again(student)
-            held, asked = record.scores(), questions(issue.release)
-            write_csv(course.grades / f"{ps}.csv", asked, manifest.outcomes, held)
-            write_report(course, ps, issue.release, manifest.outcomes, held)
-            return [manifest.outcomes[student] for student in sorted(manifest.outcomes)]
+        graded = [student for student, outcome in read_manifest(course, ps).items() if outcome.ok]
+        if not graded:
+            raise GradingError(f"nothing of {ps} was graded yet: `python -m grading run {ps}` grades it.")
+        with Progress(len(graded), tell) as progress, _open(course, ps, Settings(), progress) as work:
+            for student in graded:
+                work.show_again(student)
+        return [work.manifest.outcomes[student] for student in sorted(work.manifest.outcomes)]
 
 
 def overview(ps: str, *, course: Course | None = None) -> str:
@@ -156,6 +136,28 @@ def overview(ps: str, *, course: Course | None = None) -> str:
     release = read(course.released(ps))
     with Record(course, ps, release) as record:
         return summary(report(release, read_manifest(course, ps), record.scores()))
+
+
+@contextmanager
+def _open(
+    course: Course, ps: str, settings: Settings, progress: Progress, *, force: bool = False
+) -> "Iterator[Coordinator]":
+    """Open gradebook and manifest for a coordinator; at the end write the CSV and the report of what they hold."""
+    from . import contract
+    from .coordinator import Coordinator
+    from .gradebook import enter_set
+    from .manifest import Manifest
+    from .notebook import questions
+    from .record import Record
+    from .report import write_report
+
+    agreed = contract.read(course, ps) if settings.engine == "kernels" else contract.Contract({})
+    issue = enter_set(course, ps)  # may drop scores that are about to be made again: so nothing is refused after it
+    with Manifest(course, ps) as manifest, Record(course, ps, issue.release) as record:
+        yield Coordinator(course, ps, settings, agreed, issue, record, manifest, progress, force)
+        held, asked = record.scores(), questions(issue.release)
+        write_csv(course.grades / f"{ps}.csv", asked, manifest.outcomes, held)
+        write_report(course, ps, issue.release, manifest.outcomes, held)
 
 
 @contextmanager

@@ -43,6 +43,22 @@ class Normalize(NbGraderPreprocessor):
         return nb, resources
 
 
+def own_files(course: Course, ps: str) -> dict[str, bytes]:
+    """Return what is handed out with a set beside its notebook, by path.
+
+    Args:
+        course: the course.
+        ps: the set's name.
+    """
+    folder = course.source(ps).parent
+    found = (p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file())
+    return {
+        str(path): (folder / path).read_bytes()
+        for path in found
+        if not any(part.startswith(".") for part in path.parts) and path.name not in (f"{ps}.ipynb", contract.FILE)
+    }
+
+
 def fresh(course: Course, ps: str, *, db_url: str | None = None) -> dict[str, bytes]:
     """Make a set's release in a temporary folder.
 

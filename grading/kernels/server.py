@@ -111,11 +111,22 @@ class _Server(_Connection):
         )  # fmt: skip
         theirs.close()
         super().__init__(ours)
+        self._until = time.monotonic() + 3 * START_SECONDS
+        self._ready = False
+
+    def await_ready(self) -> None:
+        """Wait until it has loaded what kernels need."""
+        if self._ready:
+            return
         try:
-            self.channel.receive(time.monotonic() + 3 * START_SECONDS)
+            self.channel.receive(self._until)
         except (Closed, Late) as e:
             self.close()
             raise EngineError(f"the fork server did not come up: {e}") from e
+        self._ready = True
+
+    def alive(self) -> bool:
+        return super().alive() if self._ready else self.process.poll() is None
 
     def share(self) -> socket.socket:
         """Return a connection for another process to use."""
@@ -153,8 +164,8 @@ _server: _Connection | None = None
 _starting = Lock()
 
 
-def server() -> _Connection:
-    """Return this process's fork server, a new one if it is not there or has died."""
+def begin() -> None:
+    """Start this process's fork server, and do not wait: it takes seconds, which the caller can use."""
     global _server
     with _starting:
         if _server is not None and not _server.alive():
@@ -162,6 +173,14 @@ def server() -> _Connection:
             _server = None
         if _server is None:
             _server = _Server()
+
+
+def server() -> _Connection:
+    """Return this process's fork server, a new one if it is not there or has died."""
+    begin()
+    with _starting:
+        if isinstance(_server, _Server):
+            _server.await_ready()
         return _server
 
 

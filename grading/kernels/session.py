@@ -136,7 +136,12 @@ class _Run:
         ours, examiners = socket.socketpair()
         # What a student's code returns can be small to send and huge to compare: `range(10**12)`.
         policy = {"memory_bytes": self.task.memory_bytes}
-        order = {"kind": "examiner", "policy": policy, "cwd": self._stack.enter_context(_scratch(True))}
+        folder = self._stack.enter_context(_scratch(True))
+        for name, content in self.task.given.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        order = {"kind": "examiner", "policy": policy, "cwd": folder}
         self.examiner = Kernel(order, [examiners, *(mine for mine, _ in pairs)], ours)
         self.kernels.append(self.examiner)
         self._new_student()
@@ -149,8 +154,8 @@ class _Run:
         self.student = Kernel(order, [theirs, self._links.pop(0)], ours)
         self.students.append(self.student)
         self.kernels.append(self.student)
-        if self.task.files:
-            self.student.ask({"files": list(self.task.files)}, START_SECONDS, list(self.task.files.values()))
+        if files := self.task.files | self.task.given:
+            self.student.ask({"files": list(files)}, START_SECONDS, list(files.values()))
 
     def _policy(self) -> dict:
         replaced = _replaced(tuple(self.task.forbidden), self.task.set)

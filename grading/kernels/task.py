@@ -20,6 +20,7 @@ class Task:
         forbidden: what is not there for the student: ``ebm_lib.inference`` or ``ebm_lib.energy:gibbs``.
         hidden: folders that the student's code must not see even inside something readable.
         files: what was handed in beside the notebook.
+        given: the set's own files, for checks and answers alike; they replace handed-in ones of the same name.
         cell_seconds: seconds for one cell.
         notebook_seconds: seconds for all answers and checks together.
         memory_bytes: memory of the student's processes together.
@@ -35,6 +36,7 @@ class Task:
     forbidden: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    given: dict[str, bytes] = field(default_factory=dict)
     cell_seconds: int = 60
     notebook_seconds: int = 600
     memory_bytes: int = 4 << 30

@@ -482,6 +482,28 @@ def test_lateness(tiny, engine):
     assert _rows(tiny.course)["late"]["late_penalty"] == "5.0"
 
 
+def test_pages_go_out_through_nbgrader_s_exchange(tiny, engine, tmp_path):
+    from nbgrader.coursedir import CourseDirectory
+    from nbgrader.exchange.default import ExchangeReleaseFeedback
+    from nbgrader.utils import notebook_hash
+
+    for student in ("anna", "bo"):
+        notebook = tiny.submit(student, tiny.answered(**tiny.right))
+        notebook.with_name("timestamp.txt").write_text("2030-01-01 00:00:00 UTC")
+        notebook.with_name("submission_secret.txt").write_text(f"{student}'s secret")
+    grade("ps90", course=tiny.course)
+    config = tiny.course.config()
+    config.CourseDirectory.root, config.CourseDirectory.course_id = str(tiny.course.root), "tiny"
+    config.Exchange.root = str(tmp_path / "exchange")
+    Path(config.Exchange.root).mkdir(mode=0o777)
+    coursedir = CourseDirectory(config=config)
+    coursedir.assignment_id = "ps90"
+    ExchangeReleaseFeedback(coursedir=coursedir, config=config).start()
+    out = {p.name: p.read_text() for p in (tmp_path / "exchange" / "tiny" / "feedback").iterdir()}
+    secret = {student: notebook_hash(secret=f"{student}'s secret", notebook_id="ps90") for student in ("anna", "bo")}
+    assert out == {f"{name}.html": _page(tiny.course, student) for student, name in secret.items()}
+
+
 # --- a run that is cut off, and the next ---------------------------------------------------------------------------
 
 
@@ -630,6 +652,23 @@ def test_the_gradebook_goes_away_in_mid_run(tiny, engine, monkeypatch):
             grade("ps90", course=tiny.course)
     assert [t.student for t in engine.seen] == ["anna", "bo"], "nobody is run in vain"
     assert [o.ran for o in grade("ps90", course=tiny.course)] == [False, True, True]
+
+
+def test_no_gradebook_to_be_had_is_one_line(tiny, capsys):
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    book = tiny.course.root / "gradebook.db"
+    book.write_bytes(b"no database" * 1000)
+    assert main(["--course", str(tiny.course.root), "run", "ps90"]) == 2
+    assert capsys.readouterr().err == f"grading: the gradebook {book} cannot be used: file is not a database\n"
+    assert book.read_bytes() == b"no database" * 1000
+    config = tiny.course.root / "nbgrader_config.py"
+    address = "postgresql+psycopg://grader:hush@127.0.0.1:9/course"
+    config.write_text(f"{config.read_text()}\nc.CourseDirectory.db_url = {address!r}\n")
+    assert main(["--course", str(tiny.course.root), "run", "ps90"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("grading: the gradebook at postgresql+psycopg://grader:***@127.0.0.1:9/course cannot be ")
+    assert len(said.splitlines()) == 1
+    assert "hush" not in said
 
 
 # --- use -----------------------------------------------------------------------------------------------------------

@@ -201,6 +201,18 @@ def test_files_that_came_with_it():
     assert [determine_grade(c)[0] for c in ran.cells if is_check(c)] == list(ALL.values())
 
 
+def test_the_set_s_own_files_are_there_for_answers_and_checks():
+    nb = notebook(RIGHT | {"q1": "def double(x):\n    return int(open('factor.txt').read()) * x"})
+    check = next(c for c in nb.cells if is_check(c))
+    check.source = f"assert open('factor.txt').read() == '2'\n{check.source}"
+    task = Task(
+        "anna", "ps90", nbformat.writes(nb), NAMES, HANDLES, sandbox=BOXED,
+        files={"factor.txt": b"3"}, given={"factor.txt": b"2"},
+    )  # fmt: skip
+    ran = nbformat.reads(execute(task).notebook, as_version=4)
+    assert [determine_grade(c)[0] for c in ran.cells if is_check(c)] == list(ALL.values())
+
+
 def test_the_author_s_own_mistakes_are_no_student_s():
     nb = notebook(RIGHT)
     nb.cells[0].source = "import no_such_module"
