@@ -60,6 +60,8 @@ class Row:
         wall: seconds for all.
         cpu: processor seconds of all processes, for all.
         graded: how many of them are in the gradebook with full marks.
+        workers: how many ran at a time.
+        work: processor seconds that each submission spends in student code.
         kernels_cpu: processor seconds of the kernels alone, by the engine's own count.
         memory_quarter: bytes of the coordinator after a quarter of the submissions.
         memory_end: the same at the end.
@@ -71,6 +73,8 @@ class Row:
     wall: float
     cpu: float
     graded: int
+    workers: int = 1
+    work: float = 0.0
     kernels_cpu: float = 0.0
     memory_quarter: int = 0
     memory_end: int = 0
@@ -194,7 +198,7 @@ def by_engine(count: int, workers: int, *, sandbox: bool = True, work: float = 0
         name = f"engine, {workers} worker{'s' * (workers > 1)}{'' if sandbox else ', no sandbox'}"
         name += f", {work:g} s of student work" if work else ""
         memory = {f"memory_{when}": held[when] for when in ("quarter", "end", "peak")}
-        return Row(name, count, wall, cpu, full_marks(folder), kernels, **memory)
+        return Row(name, count, wall, cpu, full_marks(folder), workers, work, kernels, **memory)
 
 
 def by_stock(count: int, *, feedback: bool, work: float = 0.0) -> Row:
@@ -218,18 +222,18 @@ def by_stock(count: int, *, feedback: bool, work: float = 0.0) -> Row:
             wall, cpu = wall + more_wall, cpu + more_cpu
         name = f"stock nbgrader{', with feedback' if feedback else ''}"
         name += f", {work:g} s of student work" if work else ""
-        return Row(name, count, wall, cpu, full_marks(folder))
+        return Row(name, count, wall, cpu, full_marks(folder), work=work)
 
 
 # --- telling -------------------------------------------------------------------------------------------------------
 def table(rows: list[Row]) -> str:
-    """Return the rows as text; the ratio is to the largest stock run, by wall time per submission."""
-    stock = [r for r in rows if r.what == "stock nbgrader"]
-    per = stock[-1].wall / stock[-1].submissions if stock else None
+    """Return the rows as text; the ratio is to stock nbgrader on as many submissions or, failing that, on most."""
+    stock = {r.submissions: r.wall / r.submissions for r in rows if r.what == "stock nbgrader"}
     lines = [f"{'':44}{'number':>7}{'graded':>7}{'wall s':>9}{'CPU s':>8}{'per hour':>10}{'ratio':>7}{'memory MB':>17}"]
     for r in rows:
         wall = r.wall / r.submissions
-        ratio = f"{per / wall:.1f}" if per and "work" not in r.what else "-"
+        per = stock.get(r.submissions, stock[max(stock)] if stock else None)
+        ratio = f"{per / wall:.1f}" if per and not r.work else "-"
         memory = "-"
         if r.memory_peak:
             memory = "/".join(f"{b / 1e6:.0f}" for b in (r.memory_quarter, r.memory_end, r.memory_peak))
@@ -243,6 +247,10 @@ def table(rows: list[Row]) -> str:
     lines.append(
         "ratio: to stock nbgrader without feedback; memory: coordinator at a quarter, at the end, at its peak."
     )
+    for r in rows:
+        if r.work:
+            times = r.wall * r.workers / (r.submissions * r.work)
+            lines.append(f"{r.what}: {times:.2f} times the work, had it been spread over {r.workers} at no cost")
     return "\n".join(lines)
 
 
@@ -262,6 +270,7 @@ def main() -> None:
     p.add_argument("--submissions", type=int, nargs="+", default=[20, 200], metavar="N", help="sizes for the engine")
     p.add_argument("--stock-up-to", type=int, default=20, metavar="N", help="sizes that stock nbgrader runs, too")
     p.add_argument("--workers", type=int, nargs="+", default=[1, 2], metavar="N", help="the largest for all sizes")
+    p.add_argument("--repeat", type=int, default=1, metavar="N", help="times to run the smallest size, to see spread")
     p.add_argument("--no-sandbox", action="store_true", help="also without the sandbox")
     p.add_argument("--feedback", action="store_true", help="stock nbgrader also makes its feedback pages")
     p.add_argument("--work", type=float, default=0.0, metavar="S", help="also notebooks of S seconds of student work")
@@ -275,16 +284,18 @@ def main() -> None:
 
     smallest = min(args.submissions)
     for count in args.submissions:
-        if count <= args.stock_up_to:
-            add(by_stock(count, feedback=False))
-            if args.feedback:
-                add(by_stock(count, feedback=True))
-        for workers in args.workers if count == smallest else [most]:
-            add(by_engine(count, workers))
+        for _ in range(args.repeat if count == smallest else 1):
+            if count <= args.stock_up_to:
+                add(by_stock(count, feedback=False))
+                if args.feedback:
+                    add(by_stock(count, feedback=True))
+            for workers in args.workers if count == smallest else [most]:
+                add(by_engine(count, workers))
     if args.no_sandbox:
-        add(by_engine(smallest, most, sandbox=False))
+        for _ in range(args.repeat):
+            add(by_engine(smallest, most, sandbox=False))
     if args.work:
-        add(by_engine(2 * most, most, work=args.work))
+        add(by_engine(4 * most, most, work=args.work))
         add(by_stock(2, feedback=False, work=args.work))
     print(table(rows))
     RESULTS.parent.mkdir(exist_ok=True)
