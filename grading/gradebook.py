@@ -1,13 +1,12 @@
 """nbgrader's gradebook: the problem sets and scores in it. Scores are written by :mod:`grading.record`."""
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import nbgrader
 from nbformat import NotebookNode
 from nbgrader import api
 from nbgrader.api import Assignment, Gradebook, MissingEntry, SubmittedAssignment
@@ -19,6 +18,17 @@ from .course import SAMPLE, Course, GradingError
 from .intake import whole
 from .notebook import grade_id, is_answer, is_check, is_manual, marked, parse, question, read
 from .student_version import fresh
+
+
+def tables_version() -> str:
+    """Return the version of nbgrader's tables."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(str(Path(nbgrader.__file__).parent / "alembic")).get_current_head()
+
+
+# For a new gradebook nbgrader starts the program `alembic` to ask for the same, by name, which takes seconds.
+api.get_alembic_version = tables_version
 
 
 class GradebookGone(GradingError):
@@ -87,10 +97,6 @@ def gradebook(course: Course) -> Iterator[Gradebook]:
         GradebookGone: its server cannot be reached.
         GradingError: its file cannot be opened, or is no gradebook.
     """
-    # nbgrader asks the program `alembic` for a new gradebook's version, by name: that of this environment is meant.
-    here = str(Path(sys.executable).parent)
-    if here not in os.environ.get("PATH", "").split(os.pathsep):
-        os.environ["PATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PATH")]))
     address = db_url(course)
     try:
         opened = Gradebook(address, course.config().CourseDirectory.get("course_id") or "default_course")

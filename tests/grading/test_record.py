@@ -25,7 +25,7 @@ from nbgrader.preprocessors import NbGraderPreprocessor
 from sqlalchemy import select, text
 
 from grading.course import GradingError
-from grading.gradebook import GradebookGone, db_url, enter_set, gradebook, score
+from grading.gradebook import GradebookGone, db_url, enter_set, gradebook, score, tables_version
 from grading.intake import examined
 from grading.notebook import grade_id, is_check
 from grading.quiet import quietly
@@ -387,3 +387,10 @@ def test_postgresql(postgres, make_tiny, tmp_path):
         for _ in range(2):
             with pytest.raises(GradebookGone, match="the gradebook cannot be reached .*: run again to go on"):
                 record.record("anna", _ran(tiny, **tiny.right))
+
+
+def test_the_version_of_the_tables_is_nbgrader_s_own():
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    asks = "from nbgrader.api import get_alembic_version\nprint(get_alembic_version())"
+    said = subprocess.run([sys.executable, "-c", asks], env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert said.stdout.strip() == tables_version()
