@@ -272,7 +272,7 @@ def main() -> None:
     p.add_argument("--workers", type=int, nargs="+", default=[1, 2], metavar="N", help="the largest for all sizes")
     p.add_argument("--repeat", type=int, default=1, metavar="N", help="times to run the smallest size, to see spread")
     p.add_argument("--no-sandbox", action="store_true", help="also without the sandbox")
-    p.add_argument("--feedback", action="store_true", help="stock nbgrader also makes its feedback pages")
+    p.add_argument("--feedback", action="store_true", help="smallest size: stock nbgrader with feedback, too")
     p.add_argument("--work", type=float, default=0.0, metavar="S", help="also notebooks of S seconds of student work")
     args = p.parse_args()
     facts, rows, most = machine(), [], max(args.workers)
@@ -287,7 +287,7 @@ def main() -> None:
         for _ in range(args.repeat if count == smallest else 1):
             if count <= args.stock_up_to:
                 add(by_stock(count, feedback=False))
-                if args.feedback:
+                if args.feedback and count == smallest:
                     add(by_stock(count, feedback=True))
             for workers in args.workers if count == smallest else [most]:
                 add(by_engine(count, workers))

@@ -4,6 +4,7 @@ It is started with ``python -m grading.kernels.forkserver FD`` and serves the so
 never sees a notebook or a solution: whatever it has in memory, its children can read.
 """
 
+import gc
 import os
 import random
 import select
@@ -23,7 +24,9 @@ _ORDER_SECONDS = 10.0  # for the rest of an order that has begun to arrive
 def main(descriptor: int) -> None:
     """Import, then fork kernels as asked."""
     os.environ["MPLBACKEND"] = _NEAR
+    gc.disable()  # what is loaded stays
     shell = _warm()
+    gc.enable()
     first = _channel(descriptor)
     first.send({"ready": True})
     poll, channels = select.poll(), {descriptor: first}
@@ -46,7 +49,6 @@ def _serve(shell: Any, orders: Channel) -> Channel | None:
     _, fds, _, _ = socket.recv_fds(orders.sock, 1, 16)
     order, _ = orders.receive(time.monotonic() + _ORDER_SECONDS)
     if order["kind"] == "driver":
-        orders.send({"taken": True})
         return _channel(fds[0])
     kernel = _fork(shell, order, fds)
     for fd in fds:

@@ -129,14 +129,13 @@ class _Server(_Connection):
         return super().alive() if self._ready else self.process.poll() is None
 
     def share(self) -> socket.socket:
-        """Return a connection for another process to use."""
+        """Return a connection for another process to use, also before it is ready: whoever asks then waits."""
         ours, theirs = socket.socketpair()
         try:
             with self._one:
                 socket.send_fds(self.channel.sock, [b"F"], [theirs.fileno()])
                 self.channel.send({"kind": "driver"})
-                self.channel.receive(time.monotonic() + START_SECONDS)
-        except (OSError, Closed, Late) as e:
+        except (OSError, Closed) as e:
             raise EngineError(f"the fork server is gone: {e}") from e
         finally:
             theirs.close()
@@ -186,10 +185,10 @@ def server() -> _Connection:
 
 def share() -> socket.socket:
     """Return a connection to this process's fork server for another process, which passes it to :func:`use`."""
-    held = server()
-    if not isinstance(held, _Server):
+    begin()
+    if not isinstance(_server, _Server):
         raise EngineError("a fork server that is borrowed cannot be lent")
-    return held.share()
+    return _server.share()
 
 
 def use(sock: socket.socket) -> None:
