@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ _SCRATCH = "grading-kernel-"
 _CELLS_OF_OUTPUT = 20  # how many cells may put out as much as one may
 _ATTEMPTS = 3  # where the engine lost a kernel
 _GRACE = 2.0  # seconds to react to an interrupt before the kernel is killed
+_AGAIN_SECONDS = 5.0  # for a cell that never ended, when a new kernel has to catch up: what it defines, comes first
 
 
 def execute(task: Task) -> Executed:
@@ -98,6 +100,16 @@ def sweep() -> None:
 _sweep_once = cache(sweep)  # a process that was killed is followed by a new one
 
 
+@dataclass
+class _Ran:
+    """A cell that a new student kernel has to run before it goes on where the old one died."""
+
+    name: str
+    source: str
+    count: int
+    seconds: float  # what it may take
+
+
 class _Run:
     """The state of one submission while it runs."""
 
@@ -109,7 +121,7 @@ class _Run:
         self.ended = ""  # why nothing more can be run
         self.trouble: list[tuple[str, str]] = []  # states and messages, in order
         self.handles: dict[str, list[str]] = {}
-        self.replay: list[tuple[str, int]] = []  # what a new student kernel has to run first
+        self.replay: list[_Ran] = []
         self.students: list[Kernel] = []
         self.kernels: list[Kernel] = []
         self._stack = ExitStack()
@@ -167,24 +179,40 @@ class _Run:
             "open_files": 256, "cpu_seconds": self.task.notebook_seconds + GIVEN_SECONDS,
         }  # fmt: skip
 
-    def _restart(self, why: str) -> None:
+    def _restart(self) -> None:
         """Go on with a new student kernel that has run what did not kill the old one."""
         self.student.end()
         _not_lost(self.student)
         if not self._links:
-            self.ended = why
+            self.ended = "the kernel had died too often"
             return
         self._new_student()
         self._ask_examiner({"do": "relink", "number": len(self.students) - 1}, START_SECONDS)
-        for source, count in self.replay:
+        for ran in self.replay:
             begun = time.monotonic()
             try:
-                self.student.ask({"source": source, "count": count, "limit": 0}, max(self.left, 1.0))
+                self._run_in_student(ran.source, ran.count, 0, min(ran.seconds, max(self.left, 1.0)))
             except (Late, Closed, ProtocolError):
-                self.ended = why
+                self.ended = f"the kernel had died, and {ran.name} ended otherwise when it was run again"
                 return
             finally:
                 self.left -= time.monotonic() - begun
+
+    def _run_in_student(self, source: str, count: int, limit: int, seconds: float) -> tuple[list[dict], bool]:
+        """Run a cell; return its outputs, and whether it had to be interrupted.
+
+        Raises:
+            Late: it could not be interrupted.
+            Closed: the kernel died.
+            ProtocolError: its answer is none.
+        """
+        try:
+            return checked(
+                self.student.ask({"source": source, "count": count, "limit": limit}, seconds).get("outputs")
+            ), False
+        except Late:
+            self.student.interrupt()
+            return checked(self.student.channel.receive(time.monotonic() + _GRACE)[0].get("outputs")), True
 
     def _ask_examiner(self, header: dict, seconds: float) -> dict:
         try:
@@ -232,27 +260,23 @@ class _Run:
             raise EngineError(f"the given cell {_name(cell)} fails: {failed[0]['ename']}: {failed[0]['evalue']}")
 
     def _student_cell(self, cell: dict, count: int, seconds: float) -> None:
-        source = "".join(cell["source"])
-        request = {"source": source, "count": count, "limit": self.task.output_bytes}
-        late = False
+        source, begun = "".join(cell["source"]), time.monotonic()
         try:
-            try:
-                said = self.student.ask(request, seconds)
-            except Late:
-                late = True
-                self.student.interrupt()
-                said = self.student.channel.receive(time.monotonic() + _GRACE)[0]
-            cell["outputs"] = self._kept(checked(said.get("outputs")))
+            outputs, late = self._run_in_student(source, count, self.task.output_bytes, seconds)
         except (Late, Closed, ProtocolError) as e:
-            if late:
-                stopped = f"Stopped after {_say(seconds)}. It would not stop, so its kernel was ended."
-                self._lost(cell, TIMEOUT, stopped)
+            if time.monotonic() - begun < seconds:
+                self._note(cell, DEAD, _death(e))
             else:
-                self._lost(cell, DEAD, _death(e))
+                stopped = f"Stopped after {_say(seconds)}. It would not stop, so its kernel was ended."
+                self._note(cell, TIMEOUT, stopped)
+            self._restart()
             return
+        cell["outputs"] = self._kept(outputs)
         if late:
             self._note(cell, TIMEOUT, f"Stopped after {_say(seconds)}.")
-        self.replay.append((source, count))
+        took = time.monotonic() - begun
+        name = _name(cell) or "a cell of the student's own"
+        self.replay.append(_Ran(name, source, count, _AGAIN_SECONDS if late else _AGAIN_SECONDS + 2 * took))
 
     def _kept(self, outputs: list[dict]) -> list[dict]:
         """Return a cell's outputs, or a word in their place where the notebook has too many already."""
@@ -295,14 +319,10 @@ class _Run:
             if not late:
                 cell["outputs"] = [o for o in cell["outputs"] if o["output_type"] == "stream"]
                 self._note(cell, DEAD, f"{why[:1].upper()}{why[1:]} while this check ran your code{_crash()}.")
-            self._restart("the kernel had died too often")
+            self._restart()
 
     def _cell(self, cell: dict, count: int, **more: Any) -> dict:
         return {"source": "".join(cell["source"]), "count": count, "limit": self.task.output_bytes, **more}
-
-    def _lost(self, cell: dict, state: str, text: str) -> None:
-        self._note(cell, state, text)
-        self._restart("the kernel had died too often")
 
     def _note(self, cell: dict, name: str, text: str) -> None:
         cell["outputs"].append(error(name, text))
@@ -312,9 +332,8 @@ class _Run:
 
     def result(self) -> Executed:
         """Return what came of the run, when its kernels have ended."""
-        state, message = self.trouble[0] if self.trouble else ("graded", "")
-        if any(s == "kernel died" for s, _ in self.trouble):
-            state = "kernel died"
+        worst = [trouble for trouble in self.trouble if trouble[0] == "kernel died"] or self.trouble
+        state, message = worst[0] if worst else ("graded", "")
         return Executed(
             notebook=json.dumps(self.nb),
             state=state,

@@ -153,6 +153,14 @@ def test_death_in_a_cell_costs_that_cell():
     assert marks == {"q1_a": 0, "q1_b": 0, "q2_a": 0, "q2_b": 0}, "double never came to be, and root needs it"
 
 
+def test_a_cell_that_never_ends_and_a_later_death_cost_no_more_than_both():
+    marks, outputs, done = run(q1=f"{RIGHT['q1']}\nwhile True:\n    pass", extra=KILL, notebook_seconds=30)
+    assert marks == ALL, "the new kernel has what the endless cell defined before it was stopped"
+    assert (outputs["q1"][-1]["ename"], outputs["extra"][-1]["ename"]) == (TIMEOUT, DEAD)
+    assert (done.state, done.message[:6]) == ("kernel died", "a cell")
+    assert done.seconds < 20
+
+
 def test_death_in_a_check_costs_that_check():
     fatal = f"def double(x):\n    if x == 21:\n        {KILL.splitlines()[0]}; {KILL.splitlines()[1]}\n    return 2 * x"
     marks, outputs, _ = run(q1=fatal)
