@@ -26,7 +26,7 @@ from .gradebook import GradebookGone, Issue, Score
 from .intake import Submission, task, understand, write_files
 from .kernels.task import Executed, Task
 from .manifest import GRADED, Manifest, Outcome, replace
-from .notebook import grade_id, is_check
+from .notebook import grade_id, is_answer, is_check
 from .progress import Progress
 from .record import Record
 from .settings import Settings
@@ -197,19 +197,33 @@ class Coordinator:
         student, nb, odd = task.student, reads_json(result.notebook), []
         if self.two_kernels:
             odd = self.record.settle(nb)
-        content = f"{writes_json(nb)}\n".encode("utf-8", "replace")
+        content, same = f"{writes_json(nb)}\n".encode("utf-8", "replace"), self._same(student, nb)
         self._keep(student, {**task.files, **task.given, f"{self.ps}.ipynb": content})
         if self.two_kernels:
-            held = self.record.record(student, nb, known.submitted)
+            held = self.record.record(student, nb, known.submitted, same=same)
         else:
             held = self.record.refresh(student)
         outcome = Outcome(
             student, result.state, message=_line(result.message, *odd, *known.notes), seconds=result.seconds, ran=True,
             cpu_seconds=result.cpu_seconds, memory=result.memory, digest=known.digest,
+            executed=hashlib.sha256(content).hexdigest(),
             notes=[*_ended(result.state), *result.notes, *known.notes], failures=_failures(nb, held),
         )  # fmt: skip
         self._show(outcome, held, nb)
         return _scored(outcome, held)
+
+    def _same(self, student: str, nb: NotebookNode) -> set[str]:
+        """Return which cells have not changed since they were scored: answers, and checks if no answer has either."""
+        scored, path = self.manifest.outcomes.get(student), self._autograded(student)
+        text = path.read_bytes() if path.is_file() else b""
+        if scored is None or hashlib.sha256(text).hexdigest() != scored.executed:
+            return set()  # of a run that was cut off, perhaps
+        before = reads_json(text.decode())
+        was, now = ({grade_id(c): c.source for c in one.cells if grade_id(c)} for one in (before, nb))
+        same = {name for name, source in now.items() if was.get(name) == source}
+        checks = {grade_id(c) for c in nb.cells if is_check(c)}
+        answered = {grade_id(c) for c in nb.cells if is_answer(c)} <= same
+        return same if answered else same - checks
 
     def _unchanged(self, before: Outcome, held: Score) -> Outcome:
         outcome = copy_with(before, ran=False)

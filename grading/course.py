@@ -1,6 +1,7 @@
 """Where a course keeps its problem sets, and what nbgrader is told about them."""
 
 import re
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,10 +117,20 @@ class Course:
         return path
 
     def config(self) -> "Config":
-        """Return the course's nbgrader settings; what a user keeps in their own Jupyter folders does not count."""
+        """Return the course's nbgrader settings; what a user keeps in their own Jupyter folders does not count.
+
+        Raises:
+            GradingError: the file does not run.
+        """
         from traitlets.config.loader import PyFileConfigLoader
 
-        return PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
+        try:
+            return PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
+        except Exception as e:  # it is a program
+            here = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename.endswith(CONFIG)]
+            line = e.lineno if isinstance(e, SyntaxError) else here[-1] if here else None
+            where = f"{CONFIG}, line {line}" if line else CONFIG
+            raise GradingError(f"{where}: {type(e).__name__}: {e}") from e
 
 
 # Letters, digits and what student numbers, mail addresses and learning platforms put between them. Nothing that

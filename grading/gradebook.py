@@ -10,11 +10,11 @@ import nbgrader
 from nbformat import NotebookNode
 from nbgrader import api
 from nbgrader.api import Assignment, Gradebook, MissingEntry, SubmittedAssignment
-from sqlalchemy import and_, func, make_url, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import and_, func, inspect, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
-from .course import SAMPLE, Course, GradingError
+from .course import CONFIG, SAMPLE, Course, GradingError
 from .intake import whole
 from .notebook import grade_id, is_answer, is_check, is_manual, marked, parse, question, read
 from .student_version import fresh
@@ -89,6 +89,12 @@ def db_url(course: Course) -> str:
     return course.config().CourseDirectory.get("db_url") or f"sqlite:///{course.root / 'gradebook.db'}?timeout=60"
 
 
+def _version(book: Gradebook) -> str | None:
+    if not inspect(book.engine).has_table("alembic_version"):
+        return None  # nbgrader was cut off when it made the tables
+    return book.db.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
 @contextmanager
 def gradebook(course: Course) -> Iterator[Gradebook]:
     """Open the gradebook for the length of a with block.
@@ -99,13 +105,22 @@ def gradebook(course: Course) -> Iterator[Gradebook]:
     """
     address = db_url(course)
     try:
+        where = make_url(address)
         opened = Gradebook(address, course.config().CourseDirectory.get("course_id") or "default_course")
+    except ArgumentError as e:
+        raise GradingError(f"{CONFIG}: db_url is no address of a database: {e}") from e
     except DBAPIError as e:
-        said, where = " ".join(str(e.orig).split())[:200], make_url(address)
+        said = " ".join(str(e.orig).split())[:200]
         if where.get_backend_name() == "sqlite":
             raise GradingError(f"the gradebook {where.database} cannot be used: {said}") from e
         raise GradebookGone(f"the gradebook at {where.render_as_string()} cannot be reached: {said}") from e
     with opened as book:
+        held = _version(book)
+        if held not in (None, tables_version()):
+            raise GradingError(
+                f"the gradebook {where.render_as_string()} is of another nbgrader (version {held} of its tables, "
+                f"{tables_version()} is needed): `nbgrader db upgrade` brings an older one up to date."
+            )
         yield book
 
 

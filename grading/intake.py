@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .contract import Contract
     from .kernels.task import Task
 
+_KINDS = ("answer cell", "check", "given cell")
 _SETTINGS = ("points", "grade", "solution", "locked", "task")
 
 
@@ -160,10 +161,23 @@ def mend(notebook: NotebookNode, release: NotebookNode) -> tuple[NotebookNode, l
         place[name], marks[name] = i, mark
     if not place:
         raise GradingError("this is another notebook: none of the problem set's cells is in it.")
+    # All sets name their cells alike, so another set's notebook has the names and not the checks.
+    locked = {name for name, cell in wanted.items() if not is_answer(cell)}
+    changed = [name for name in place if name in locked and nb.cells[place[name]].source != wanted[name].source]
+    if len(locked) > 1 and set(changed) == locked:
+        raise GradingError("this is another set's notebook: none of its checks and given cells is one of this set's.")
     for name, i in place.items():
         nb.cells[i], more = _restored(nb.cells[i], wanted[name], marks[name])
         notes += more
-    _put_back(nb, release, wanted, notes)
+    if changed:
+        notes.append(
+            f"{_listed(wanted, changed)} not as the set has it now (changed, or handed out before the set was): the "
+            "set's own counted."
+        )
+    missing = _put_back(nb, release, wanted)
+    if missing:
+        listed = _listed(wanted, missing)
+        notes.append(f"{listed} missing and {listed.rpartition(' ')[2]} put back.")
     seen: set[str] = set()
     for i, cell in enumerate(nb.cells):
         if cell.id in seen:
@@ -178,9 +192,12 @@ def _restored(cell: NotebookNode, original: NotebookNode, mark: Any) -> tuple[No
     """Return a released cell with what a student may change in it."""
     name, notes = grade_id(original), []
     what = f"The {_kind(original)} {name}"
-    if not is_answer(original) and cell.source != original.source:
-        notes.append(f"{what} had been changed and was put back.")
-    elif isinstance(mark, dict) and any(mark.get(s) != original.metadata.nbgrader.get(s) for s in _SETTINGS):
+    changed = not is_answer(original) and cell.source != original.source  # which says all
+    if (
+        not changed
+        and isinstance(mark, dict)
+        and any(mark.get(s) != original.metadata.nbgrader.get(s) for s in _SETTINGS)
+    ):
         notes.append(f"The settings of {what[0].lower()}{what[1:]} (its points, or what it is) were put back.")
     if is_answer(original) and cell.cell_type != original.cell_type:
         now, then = (("text", "raw text")[c.cell_type == "raw"] if c.cell_type != "code" else "code"
@@ -195,9 +212,9 @@ def _restored(cell: NotebookNode, original: NotebookNode, mark: Any) -> tuple[No
     return fresh, notes
 
 
-def _put_back(nb: NotebookNode, release: NotebookNode, wanted: dict[str, NotebookNode], notes: list[str]) -> None:
-    """Insert what is missing, each after the cell it followed."""
-    at = 0
+def _put_back(nb: NotebookNode, release: NotebookNode, wanted: dict[str, NotebookNode]) -> list[str]:
+    """Insert what is missing, each after the cell it followed; return its names."""
+    at, missing = 0, []
     for original in release.cells:
         name = grade_id(original)
         here = next((i for i, cell in enumerate(nb.cells) if _same(cell, original)), None)
@@ -206,7 +223,20 @@ def _put_back(nb: NotebookNode, release: NotebookNode, wanted: dict[str, Noteboo
         elif name in wanted:
             nb.cells.insert(at, copy.deepcopy(original))
             at += 1
-            notes.append(f"The {_kind(original)} {name} was missing and was put back.")
+            missing.append(name)
+    return missing
+
+
+def _listed(wanted: dict[str, NotebookNode], names: list[str]) -> str:
+    """Begin a sentence about cells: a few by name, many by number."""
+    kinds = {kind: [name for name in names if _kind(wanted[name]) == kind] for kind in _KINDS}
+    parts = []
+    for kind, some in kinds.items():
+        if some:
+            shown = ", ".join(some if len(some) <= 4 else [*some[:3], "…"])
+            parts.append(f"the {kind} {shown}" if len(some) == 1 else f"{len(some)} {kind}s ({shown})")
+    text = " and ".join(parts)
+    return f"{text[0].upper()}{text[1:]} {'was' if len(names) == 1 else 'were'}"
 
 
 def _same(cell: NotebookNode, original: NotebookNode) -> bool:

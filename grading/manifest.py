@@ -39,6 +39,7 @@ class Outcome:
         notes: what was mended in the notebook, one sentence each.
         digest: the fingerprint of what was graded, and with what.
         shown: the fingerprint of what its page says.
+        executed: the fingerprint of the executed notebook that was scored.
     """
 
     student: str
@@ -57,6 +58,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     digest: str = ""
     shown: str = ""
+    executed: str = ""
 
     @property
     def ok(self) -> bool:

@@ -3,7 +3,7 @@
 What is written is what nbgrader's own Autograde would write for the same executed notebook.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
@@ -19,7 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from .course import Course, GradingError
+from .course import CONFIG, Course, GradingError
 from .gradebook import GradebookGone, Score, gradebook, order_of, scores
 from .notebook import grade_id, is_check
 from .quiet import quietly
@@ -44,7 +44,10 @@ class Record:
         # nbgrader's steps between execution and scoring, as the course's settings have them.
         self._steps = [step(config=config) for step in (IgnorePattern, ClearMetadataPreprocessor, LimitOutput)]
         self._late = AssignLatePenalties(config=config)
-        self._late.init_plugin()
+        try:
+            self._late.init_plugin()
+        except Exception as e:
+            raise GradingError(f"{CONFIG}: the plugin for late penalties cannot be loaded: {e}") from e
 
     def __enter__(self) -> Self:
         self._opened = gradebook(self._course)
@@ -106,15 +109,18 @@ class Record:
                 notes.append(f"{grade_id(cell)}: {text}")
         return notes
 
-    def record(self, student: str, nb: NotebookNode, submitted: datetime | None = None) -> Score:
+    def record(
+        self, student: str, nb: NotebookNode, submitted: datetime | None = None, *, same: Set[str] = frozenset()
+    ) -> Score:
         """Write a submission's scores.
 
-        Marks and comments given by hand stay; where there are any, the cell is to be looked at again.
+        Marks and comments given by hand stay; unless what they are for is the same, it is to be looked at again.
 
         Args:
             student: the student's name; entered where the gradebook does not know it.
             nb: the executed notebook, settled.
             submitted: when it was handed in, in UTC without zone; by default as the gradebook has it.
+            same: cells that are what they were when they were marked, by grade id.
 
         Returns:
             What the gradebook now holds.
@@ -132,7 +138,9 @@ class Record:
                 if name not in auto:
                     raise GradingError(f"the executed notebook of {student} lacks the graded cell {name}.")
                 grade.auto_score = auto[name]
-                grade.needs_manual_grade = grade.manual_score is not None or auto[name] is None
+                marked = grade.manual_score is not None and not grade.needs_manual_grade
+                if not (marked and name in same):
+                    grade.needs_manual_grade = grade.manual_score is not None or auto[name] is None
             for comment, name in self._rows(db, api.Comment, notebook):
                 comment.auto_comment = said.get(name)
             return self._settled(db, student, submission, notebook)
@@ -206,8 +214,12 @@ class Record:
         held = scores(db, self.ps, self._order, [student])[student]
         late = submission.total_seconds_late if submission.assignment.duedate is not None else 0
         if late > 0:
-            with quietly():
-                penalty = self._late.plugin_inst.late_submission_penalty(student, held.score, late)
+            plugin = self._late.plugin_inst
+            try:
+                with quietly():
+                    penalty = plugin.late_submission_penalty(student, held.score, late)
+            except Exception as e:
+                raise GradingError(f"the late penalty {type(plugin).__name__}: {type(e).__name__}: {e}") from e
             if penalty is not None:
                 notebook.late_submission_penalty = 0.0 if penalty < 0 else min(penalty, held.score)
                 db.flush()

@@ -58,7 +58,25 @@ def test_all_that_can_be_deleted_is_put_back_in_order(tiny):
     mended, notes = mend(nb, tiny.release)
     assert [n for n in _names(mended) if n] == [n for n in _names(tiny.release) if n]
     assert _cell(mended, "q2").source == tiny.right["q2"]
-    assert len(notes) == len(set(_names(tiny.release)) - {None, "q1", "q2", "q3"})
+    assert notes == [
+        "3 checks (q1_check, q2_part, q2_nine) and 3 given cells (intro, imports, q1_text) were missing and were put "
+        "back."
+    ]
+
+
+def test_another_set_with_the_same_names_is_refused(tiny):
+    nb = tiny.answered(**tiny.right)
+    for cell in nb.cells:
+        if cell.metadata.get("nbgrader") and not is_answer(cell):
+            cell.source = f"{cell.source} and so on"
+    with pytest.raises(GradingError, match="another set's notebook"):
+        mend(nb, tiny.release)
+    _cell(nb, "q2_nine").source = _cell(tiny.release, "q2_nine").source
+    _, notes = mend(nb, tiny.release)
+    assert notes == [
+        "2 checks (q1_check, q2_part) and 3 given cells (intro, imports, q1_text) were not as the set has it now "
+        "(changed, or handed out before the set was): the set's own counted."
+    ]
 
 
 def test_of_a_copied_answer_the_last_one_counts_and_both_run(tiny):
@@ -76,7 +94,10 @@ def test_of_a_copied_answer_the_last_one_counts_and_both_run(tiny):
     nbformat.validate(mended)
 
 
-PUT_BACK = "The check q1_check had been changed and was put back."
+PUT_BACK = (
+    "The check q1_check was not as the set has it now (changed, or handed out before the set was): the set's own "
+    "counted."
+)
 SETTINGS = "The settings of the check q1_check (its points, or what it is) were put back."
 
 
