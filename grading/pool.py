@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import threading
@@ -202,11 +203,19 @@ def _on_cluster(tasks: Iterable[Any], scheduler: str, function: Callable) -> Ite
         from distributed import Client
     except ImportError:
         raise GradingError("a scheduler needs Dask: pip install distributed (here and on its workers).") from None
+    if not re.fullmatch(r"[a-z]+://\S+:\d+/?", scheduler):
+        raise GradingError(f"a scheduler's address is like tcp://10.0.0.1:8786, got {scheduler!r}.")
     try:
         client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as e:
         raise GradingError(f"no Dask scheduler at {scheduler}: {' '.join(str(e).split())[:200]}") from None
     with client, client.get_executor(pure=False) as executor:
+        try:
+            client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+        except TimeoutError:
+            raise GradingError(
+                f"the scheduler at {scheduler} has no workers: `dask worker {scheduler}` starts one."
+            ) from None
         yield from _bounded(tasks, executor, lambda: 2 * sum(client.ncores().values()), function, scheduler)
 
 

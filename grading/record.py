@@ -43,8 +43,8 @@ class Record:
         config = course.config()
         # nbgrader's steps between execution and scoring, as the course's settings have them.
         self._steps = [step(config=config) for step in (IgnorePattern, ClearMetadataPreprocessor, LimitOutput)]
-        self._late = AssignLatePenalties(config=config)
         try:
+            self._late = AssignLatePenalties(config=config)
             self._late.init_plugin()
         except Exception as e:
             raise GradingError(f"{CONFIG}: the plugin for late penalties cannot be loaded: {e}") from e

@@ -1,6 +1,8 @@
 """What a run came to, for the instructor: a few lines for the terminal, and a page that is one file."""
 
+import re
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +12,17 @@ from nbformat import NotebookNode
 
 from .course import Course
 from .feedback import templates
+from .feedback.messages import NOT_ANSWERED
 from .feedback.sections import about
 from .feedback.text import markdown
 from .gradebook import Score
 from .manifest import Outcome, replace
-from .notebook import grade_id, is_check, is_manual, points, question, questions
+from .notebook import grade_id, is_check, points, question, questions
 from .progress import duration
 
 _BINS = 10  # bars of a distribution
 _MOST = 10  # entries of a list
+_WIDTH = 90  # characters of a message in the terminal
 
 
 @dataclass(frozen=True)
@@ -61,18 +65,20 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Failing:
-    """A check that many did not pass.
+    """A check that some did not pass.
 
     Args:
         check: its grade id.
-        count: submissions that did not get all its points.
+        wrong: submissions with an answer that did not get all its points.
+        unanswered: submissions without an answer.
         about: the comment at its head.
-        message: what it said most often.
+        message: what it said most often of an answer.
         times: how often it said that.
     """
 
     check: str
-    count: int
+    wrong: int
+    unanswered: int
     about: str
     message: str
     times: int
@@ -86,7 +92,7 @@ class Report:
         total: how many were handed in.
         states: how many came to each state.
         scores: the distribution of scores.
-        questions: the same for each question.
+        questions: the same for each question, of those whose points for it are settled.
         failing: the checks that failed most often.
         slowest: graded submissions that took longest, first the longest.
         hungriest: those that used most memory.
@@ -123,38 +129,41 @@ def report(release: NotebookNode, outcomes: Mapping[str, Outcome], held: Mapping
     for cell in release.cells:
         if question(cell):
             of[question(cell)] += points(cell)
-    waiting = Counter(
-        question(cell)
-        for cell in release.cells
-        for score in marks
-        if is_manual(cell) and grade_id(cell) in score.marks and score.marks[grade_id(cell)].pending
-    )
+    asked = questions(release)
+    settled = {q: [score for score in marks if not _waits(score, release, q)] for q in asked}
     return Report(
         total=len(outcomes),
         states=dict(Counter(o.state for o in outcomes.values()).most_common()),
         scores=Distribution.made([score.score for score in marks], sum(of.values())),
         questions={
-            q: Distribution.made([score.questions.get(q, (0.0, 0.0))[0] for score in marks], of[q])
-            for q in questions(release)
+            q: Distribution.made([score.questions.get(q, (0.0, 0.0))[0] for score in settled[q]], of[q]) for q in asked
         },
         failing=_failing(release, graded),
         slowest=sorted(graded, key=lambda o: -o.seconds)[:_MOST],
         hungriest=sorted((o for o in graded if o.memory), key=lambda o: -o.memory)[:_MOST],
         flagged=[o for _, o in sorted(outcomes.items()) if o.state != "graded" or o.notes],
-        to_mark=dict(waiting),
+        to_mark={q: len(marks) - len(settled[q]) for q in asked if len(settled[q]) < len(marks)},
         late=sum(score.penalty > 0 for score in marks),
         cpu_seconds=sum(o.cpu_seconds for o in outcomes.values()),
     )
 
 
+def _waits(score: Score, release: NotebookNode, q: str) -> bool:
+    """Return whether a person has yet to give points for a question."""
+    cells = [grade_id(cell) for cell in release.cells if question(cell) == q]
+    return any(score.marks[name].pending for name in cells if name in score.marks)
+
+
 def _failing(release: NotebookNode, graded: Sequence[Outcome]) -> list[Failing]:
     found = []
     for cell in filter(is_check, release.cells):
-        said = Counter(o.failures[grade_id(cell)] for o in graded if grade_id(cell) in o.failures)
+        said = [o.failures[grade_id(cell)] for o in graded if grade_id(cell) in o.failures]
+        wrong = Counter(message for message in said if not message.startswith(NOT_ANSWERED))
+        message, times = wrong.most_common(1)[0] if wrong else ("", 0)
         if said:
-            (message, times), *_ = said.most_common(1)
-            found.append(Failing(grade_id(cell), said.total(), about(cell), message, times))
-    return sorted(found, key=lambda f: -f.count)
+            unanswered = len(said) - wrong.total()
+            found.append(Failing(grade_id(cell), wrong.total(), unanswered, about(cell), message, times))
+    return sorted(found, key=lambda f: (-f.wrong, -f.unanswered))
 
 
 def summary(found: Report) -> str:
@@ -169,11 +178,12 @@ def summary(found: Report) -> str:
     if graded:
         s = found.scores
         lines.append(f"score      mean {s.mean:.1f}, median {s.median:.1f} of {s.of:g}   {_spark(s.counts)}")
-        for q, d in found.questions.items():
-            told = f"mean {d.mean:.1f} of {d.of:g}, {d.full} in full, {d.none} without a point"
-            lines.append(f"{q:<10} {told:<48} {_spark(d.counts)}")
-    for f in found.failing[:3]:
-        lines.append(f"{f.check:<10} failed by {f.count} of {graded}, {f.times} of them: {f.message[:90]}")
+        told = {q: _told(d, found.to_mark.get(q, 0)) for q, d in found.questions.items()}
+        width = max(map(len, told.values()), default=0)
+        lines += [f"{q:<10} {told[q]:<{width}} {_spark(d.counts)}" for q, d in found.questions.items()]
+    for f in (f for f in found.failing[:3] if f.wrong):
+        unanswered = f" ({f.unanswered} not answered)" if f.unanswered else ""
+        lines.append(f"{f.check:<10} wrong in {f.wrong} of {graded}{unanswered}, {f.times} of them: {_brief(f.message)}")
     if found.slowest and found.slowest[0].seconds:
         lines.append(f"slowest    {found.slowest[0].student}, {duration(found.slowest[0].seconds)}")
     if found.to_mark:
@@ -181,6 +191,26 @@ def summary(found: Report) -> str:
     if found.late:
         lines.append(f"late       {found.late} lost points by it")
     return "\n".join(lines)
+
+
+def _told(d: Distribution, waiting: int) -> str:
+    marked = [f"mean {d.mean:.1f} of {d.of:g}, {d.full} in full, {d.none} without a point"] if sum(d.counts) else []
+    return ", ".join([*marked, *([f"{waiting} to be marked"] if waiting else [])])
+
+
+def _brief(message: str) -> str:
+    """Return a message that fits on a line: whole, or its last sentences, which say what slipped, or its first words.
+
+    >>> _brief("F is wrong. The largest difference is 0.5, at index (1, 0, 0): got 2, expected 2.5. Did you halve it?")
+    '… The largest difference is 0.5, at index (1, 0, 0): got 2, expected 2.5. Did you halve it?'
+    """
+    if len(message) <= _WIDTH:
+        return message
+    sentences = re.split(r"(?<=[.?!]) +", message)
+    ends = [" ".join(["…", *sentences[i:]]) for i in range(1, len(sentences))]
+    fitting = next((end for end in ends if len(end) <= _WIDTH), "")
+    words = fitting or textwrap.shorten(message, _WIDTH, placeholder=" …")
+    return words if len(words) > 1 else f"{message[: _WIDTH - 1]}…"
 
 
 def _spark(counts: Sequence[int]) -> str:

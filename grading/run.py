@@ -1,12 +1,12 @@
 """A run: every submission of a set through the engine, and what comes of it: gradebook, feedback, CSV, report."""
 
 import fnmatch
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .course import Course, GradingError
+from .course import SAMPLE, Course, GradingError
 from .export import harmless, table, write_csv
 from .manifest import Outcome
 from .pool import run_all
@@ -15,6 +15,7 @@ from .settings import ENGINES, Settings
 
 if TYPE_CHECKING:
     from .coordinator import Coordinator
+    from .gradebook import Score
 
 __all__ = ["ENGINES", "Outcome", "Settings", "grade", "harmless", "table"]
 
@@ -135,7 +136,28 @@ def overview(ps: str, *, course: Course | None = None) -> str:
     course = course or Course.find()
     release = read(course.released(ps))
     with Record(course, ps, release) as record:
-        return summary(report(release, read_manifest(course, ps), record.scores()))
+        return summary(report(release, *_current(course, ps, read_manifest(course, ps), record.scores())))
+
+
+def _current(
+    course: Course, ps: str, outcomes: Mapping[str, Outcome], held: Mapping[str, "Score"]
+) -> tuple[dict[str, Outcome], dict[str, "Score"]]:
+    """Return what counts now, of all that was ever graded.
+
+    Whoever is neither in ``submitted/`` nor in the gradebook has left; samples count only among themselves.
+    """
+    from .collect import students as handed_in
+
+    present = {*handed_in(course, ps), *held}
+    real = {student for student in present if not student.startswith(SAMPLE)}
+    counted = {}
+    for student in (real or present) & outcomes.keys():
+        outcome = outcomes[student]
+        if outcome.ok and student not in held:
+            message = f"no longer in the gradebook: `python -m grading run {ps}` grades it."
+            outcome = replace(outcome, state="failed", message=message)
+        counted[student] = outcome
+    return counted, {student: score for student, score in held.items() if student in (real or present)}
 
 
 @contextmanager
@@ -155,9 +177,9 @@ def _open(
     issue = enter_set(course, ps)  # may drop scores that are about to be made again: so nothing is refused after it
     with Manifest(course, ps) as manifest, Record(course, ps, issue.release) as record:
         yield Coordinator(course, ps, settings, agreed, issue, record, manifest, progress, force)
-        held, asked = record.scores(), questions(issue.release)
-        write_csv(course.grades / f"{ps}.csv", asked, manifest.outcomes, held)
-        write_report(course, ps, issue.release, manifest.outcomes, held)
+        outcomes, held = _current(course, ps, manifest.outcomes, record.scores())
+        write_csv(course.grades / f"{ps}.csv", questions(issue.release), outcomes, held)
+        write_report(course, ps, issue.release, outcomes, held)
 
 
 @contextmanager

@@ -137,6 +137,23 @@ def test_a_worker_is_killed_in_mid_run(cluster, handed_in, here, tmp_path, after
     assert other.poll() is None
 
 
+def test_a_scheduler_without_workers(monkeypatch):
+    monkeypatch.setattr("grading.pool._CONNECT_SECONDS", 5)
+    from distributed import LocalCluster
+
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None, processes=False, host="127.0.0.1", protocol="tcp") as cluster,
+        pytest.raises(GradingError, match=r"has no workers: `dask worker tcp://127\.0\.0\.1:\d+` starts one"),
+    ):
+        list(run_all(iter(()), scheduler=cluster.scheduler_address))
+
+
+@pytest.mark.parametrize("address", ["foo", "10.0.0.1:8786", "tcp://10.0.0.1"])
+def test_an_address_that_is_none(address):
+    with pytest.raises(GradingError, match="a scheduler's address is like"):
+        list(run_all(iter(()), scheduler=address))
+
+
 def test_no_scheduler():
     with pytest.raises(GradingError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:9"):
         list(run_all(iter(()), scheduler="tcp://127.0.0.1:9"))

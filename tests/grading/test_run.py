@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import nbformat
 import pytest
+from sqlalchemy import text
 
 from grading.__main__ import main
 from grading.coordinator import Coordinator
@@ -698,6 +699,95 @@ def test_no_gradebook_to_be_had_is_one_line(tiny, capsys):
     assert said.startswith("grading: the gradebook at postgresql+psycopg://grader:***@127.0.0.1:9/course cannot be ")
     assert len(said.splitlines()) == 1
     assert "hush" not in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("c.X = = 1", "nbgrader_config.py, line {line}: SyntaxError: invalid syntax"),
+        ("import nothing_of_this_name", "nbgrader_config.py, line {line}: ModuleNotFoundError: No module named"),
+        ("c.AssignLatePenalties.plugin_class = 'no.Such'", "nbgrader_config.py: the plugin for late penalties cannot"),
+        ("c.CourseDirectory.db_url = 'rubbish'", "nbgrader_config.py: db_url is no address of a database"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_one_line(tiny, capsys, setting, said):
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    config = tiny.course.root / "nbgrader_config.py"
+    program = f"{config.read_text()}\n{setting}\n"
+    config.write_text(program)
+    assert main(["--course", str(tiny.course.root), "run", "ps90"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("grading: " + said.format(line=len(program.splitlines())))
+    assert len(err.splitlines()) == 1
+
+
+def test_a_gradebook_of_another_nbgrader(tiny, engine):
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    with gradebook(tiny.course) as book:
+        book.db.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+        book.db.commit()
+    with pytest.raises(GradingError, match="version older of its tables.*nbgrader db upgrade"):
+        grade("ps90", course=tiny.course)
+    assert engine.seen == []
+
+
+def test_a_late_penalty_that_fails_is_named(tiny, engine):
+    config = tiny.course.root / "nbgrader_config.py"
+    config.write_text(
+        f"{config.read_text()}\nfrom nbgrader.plugins import LateSubmissionPlugin\n"
+        "class Tenth(LateSubmissionPlugin):\n"
+        "    def late_submission_penalty(self, student_id, score, seconds):\n        return scor / 10\n"
+        "c.AssignLatePenalties.plugin_class = Tenth\n"
+    )
+    tiny.submit("anna", tiny.answered(**tiny.right)).with_name("timestamp.txt").write_text("2030-01-03 00:00:00")
+    with gradebook(tiny.course) as book:
+        book.update_or_create_assignment("ps90", duedate=datetime(2030, 1, 2))
+    (anna,) = grade("ps90", course=tiny.course)
+    assert (anna.state, anna.message) == (
+        "failed", "GradingError: the late penalty Tenth: NameError: name 'scor' is not defined",
+    )  # fmt: skip
+
+
+def test_who_counts(tiny, engine, capsys):
+    samples = ("sample-a", "sample-b")
+    for student in samples:
+        tiny.submit(student, tiny.answered(**tiny.right))
+    grade("ps90", course=tiny.course)
+    assert set(_rows(tiny.course)) == set(samples)
+    for student in ("anna", "bo", "carl"):
+        tiny.submit(student, tiny.answered(**tiny.right))
+    (tiny.course.submitted / "dora" / "ps90").mkdir(parents=True)
+    grade("ps90", course=tiny.course)
+    assert set(_rows(tiny.course)) == {"anna", "bo", "carl", "dora"}, "samples count only among themselves"
+    shutil.rmtree(tiny.course.submitted / "dora")
+    shutil.rmtree(tiny.course.submitted / "anna")
+    with gradebook(tiny.course) as book:
+        book.remove_submission("ps90", "bo")
+    main(["--course", str(tiny.course.root), "report", "ps90"])
+    rows = _rows(tiny.course)
+    assert {s: (row["state"], row["score"]) for s, row in rows.items()} == {
+        "anna": ("graded", "5.0"), "bo": ("failed", ""), "carl": ("graded", "5.0"),
+    }  # fmt: skip
+    assert rows["bo"]["message"].startswith("no longer in the gradebook")
+    assert "3 submissions: 2 graded, 1 failed" in capsys.readouterr().out
+
+
+def test_names_may_come_after_options(tiny, engine):
+    for student in ("anna", "bo"):
+        tiny.submit(student, tiny.answered(**tiny.right))
+    run = ["--course", str(tiny.course.root), "run"]
+    assert main([*run, "ps90", "--cell-seconds", "7", "bo"]) == 0
+    assert main([*run, "--force", "ps90", "a*", "--workers", "1"]) == 0
+    assert [(t.student, t.cell_seconds) for t in engine.seen] == [("bo", 7), ("anna", 60)]
+    with pytest.raises(SystemExit):
+        main([*run, "ps90", "--no-such-option", "bo"])
+
+
+def test_a_file_in_the_way_is_one_line(tiny, capsys):
+    tiny.submit("anna", tiny.answered(**tiny.right))
+    tiny.course.grades.write_text("")
+    assert main(["--course", str(tiny.course.root), "run", "ps90"]) == 2
+    assert capsys.readouterr().err == f"grading: {tiny.course.grades}: File exists\n"
 
 
 # --- use -----------------------------------------------------------------------------------------------------------
