@@ -23,7 +23,7 @@ help:  ## say what there is to make
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 course: site release $(if $(filter ps01,$(SETS)),$(STAMP)/samples)  ## everything: environment, website, problem sets, graded samples
-	@printf '\nThe course stands. Next:\n  make serve           read it at http://localhost:$(PORT)\n  make lab             work on the problem sets in JupyterLab\n  make grade PS=ps01   grade what is in submitted/\n'
+	@printf '\nThe course stands. Next:\n  make serve           read it at http://localhost:$(PORT)\n  make lab             work on the problem sets in JupyterLab\n$(if $(SETS),  make grade PS=ps01   grade what is in submitted/\n)'
 
 # --- environment -------------------------------------------------------------------------------------------------
 .venv/.stamp: requirements.txt constraints.txt pyproject.toml

@@ -10,7 +10,7 @@ c.CourseDirectory.course_id = "ebm"
 c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.release_directory = "exercises"
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "contract.json"]  # not released
-# PostgreSQL instead: c.CourseDirectory.db_url = "postgresql://user:password@host/database"
+# PostgreSQL instead: c.CourseDirectory.db_url = "postgresql+psycopg://user@host/database", the password in ~/.pgpass
 
 # nbgrader's own steps, then one more that makes a release the same byte for byte wherever and whenever it is made.
 c.GenerateAssignment.preprocessors = [

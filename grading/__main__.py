@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .course import Course, GradingError
+from .course import SAMPLE_SECONDS, Course, GradingError
 
 if TYPE_CHECKING:
     from .manifest import Outcome
@@ -18,7 +18,7 @@ a student's day                          an instructor's day
     answer work/ps01/ps01.ipynb,           python -m grading release ps01
     run it, press Validate                 python -m grading corpus ps01
   python -m grading self ps01              python -m grading bundle
-  python -m grading submit ps01 --as NAME  python -m grading run ps01
+    hand it in as your course says         python -m grading run ps01
                                            python -m grading lab   (Nbgrader > Formgrader: marks by hand)
                                            python -m grading run ps01   (new marks into feedback and CSV)
 
@@ -57,7 +57,9 @@ def parser() -> argparse.ArgumentParser:
         "has not changed is not run again, but takes in marks given by hand since; a run that was cut off goes on.",
     )
     p.add_argument("set", metavar="psNN")
-    p.add_argument("students", nargs="*", metavar="STUDENT", help="names or patterns such as 'b*' (default: all)")
+    p.add_argument(
+        "students", nargs="*", default=[], metavar="STUDENT", help="names or patterns such as 'b*' (default: all)"
+    )
     p.add_argument("--cell-seconds", type=int, default=60, metavar="N", help="time limit of one cell (default: 60)")
     p.add_argument(
         "--notebook-seconds", type=int, metavar="N", help="limit of all answers and checks (default: ten cells')"
@@ -84,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
     p = add(
         "samples",
         "write the sample submissions",
-        "One perfect, one half right, one untouched, one that crashes, one that never ends: submitted/sample-*/.",
+        "One perfect, one half right, one untouched, one that crashes, one that never ends: submitted/sample-*/. Their "
+        f"cells have {SAMPLE_SECONDS} seconds. They count in no report or CSV once somebody else's work is there.",
     )
     p.add_argument("set", metavar="psNN")
     p.add_argument(
@@ -132,7 +135,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--notebook", type=Path, metavar="FILE", help="another notebook")
     p.add_argument("--open", action="store_true", help="show the page in the browser")
 
-    p = add("submit", "hand in a notebook", "Copies work/<set>/<set>.ipynb to submitted/<name>/<set>/.")
+    p = add(
+        "submit",
+        "hand in a notebook, where the instructor's copy of the course is",
+        "Copies work/<set>/<set>.ipynb to submitted/<name>/<set>/.",
+    )
     p.add_argument("set", metavar="psNN")
     p.add_argument("--as", required=True, dest="name", metavar="NAME", help="the student's name")
 
@@ -147,6 +154,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     args, extra = parser().parse_known_args(argv)
+    if args.command == "run":  # argparse takes no names after an option
+        args.students += [name for name in extra if not name.startswith("-")]
+        extra = [option for option in extra if option.startswith("-")]
     if extra and args.command != "lab":
         parser().error(f"unrecognized arguments: {' '.join(extra)}")
     try:
@@ -154,6 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _COMMANDS[args.command](course, args, extra)
     except GradingError as e:
         print(f"grading: {e}", file=sys.stderr)
+        return 2
+    except OSError as e:
+        print(f"grading: {e.filename or args.command}: {e.strerror or e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ngrading: stopped; what was graded so far is kept", file=sys.stderr)
@@ -169,6 +182,11 @@ def _release(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
 
 
 def _run(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
+    if args.no_sandbox and args.engine == "kernels":
+        print(
+            "grading: no sandbox: students' code has your rights here, and what the set forbids is not kept from it.",
+            file=sys.stderr,
+        )
     return _grade(
         course,
         args.set,
@@ -211,7 +229,11 @@ def _told(course: Course, ps: str, outcomes: "Sequence[Outcome]") -> int:
 def _feedback(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
     from .run import publish
 
-    publish(args.set, course=course, tell=_say)
+    outcomes = publish(args.set, course=course, tell=_say)
+    graded = sum(o.ok for o in outcomes)
+    print(f"{graded} pages are up to date: feedback/<student>/{args.set}/{args.set}.html")
+    if graded < len(outcomes):
+        print(f"grading: {len(outcomes) - graded} submissions have no score to show.", file=sys.stderr)
     return 0
 
 
@@ -254,6 +276,8 @@ def _corpus(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
 def _lint(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
     from .lint import lint
 
+    if not course.sets():
+        raise GradingError("there is nothing to look through: solutions/ holds no set.")
     found = {ps: lint(course, ps) for ps in args.sets or course.sets()}
     for ps, findings in found.items():
         for finding in findings:
@@ -291,7 +315,11 @@ def _bundle(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
 def _submit(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
     from .student import hand_in
 
-    print(f"handed in: {hand_in(args.set, args.name, course=course).relative_to(course.root)}")
+    path = hand_in(args.set, args.name, course=course).relative_to(course.root)
+    if course.sets():
+        print(f"handed in: {path}")
+    else:
+        print(f"copied to {path}. Nobody receives it from here: give your notebook to your instructor.")
     return 0
 
 
