@@ -132,7 +132,9 @@ def parser() -> argparse.ArgumentParser:
         "the hidden tests where solutions/ is at hand, else with the checks that you can see. Nothing is recorded.",
     )
     p.add_argument("set", metavar="psNN")
-    p.add_argument("--notebook", type=Path, metavar="FILE", help="another notebook")
+    p.add_argument(
+        "--notebook", type=Path, metavar="FILE", help="another notebook; its page goes beside it, to X-feedback.html"
+    )
     p.add_argument("--open", action="store_true", help="show the page in the browser")
 
     p = add(
@@ -306,9 +308,10 @@ def _self(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
 
 
 def _bundle(course: Course, args: argparse.Namespace, extra: list[str]) -> int:
-    from .bundle import bundle
+    from .bundle import bundle, contents
 
-    print(bundle(course, args.out))
+    path = bundle(course, args.out)
+    print(f"{path}: {contents(path)}")
     return 0
 
 

@@ -2,13 +2,13 @@
 
 import io
 import json
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
 from .course import CONFIG, Course, GradingError
-from .manifest import replace
 
 NAME = "ebm-course"
 _TOP = ("requirements.txt", "constraints.txt", "pyproject.toml", CONFIG, "LICENSE*", "CITATION.cff")
@@ -33,10 +33,13 @@ def bundle(course: Course | None = None, target: Path | None = None) -> Path:
         The archive.
 
     Raises:
-        GradingError: nothing is released, or a notebook to be handed out holds a solution or a hidden test.
+        GradingError: nothing is released, a notebook to be handed out holds a solution or a hidden test, or the archive
+            cannot be written there.
     """
     course = course or Course.find()
     target = target or course.root / "_build" / f"{NAME}.zip"
+    if target.is_dir():
+        raise GradingError(f"{target} is a folder: name a file to write the archive to, such as {target / NAME}.zip.")
     files = dict(_files(course.root))
     sets = sorted({name.split("/")[1] for name in files if name.startswith("exercises/") and name.endswith(".ipynb")})
     if not sets:
@@ -53,9 +56,30 @@ def bundle(course: Course | None = None, target: Path | None = None) -> Path:
             entry.create_system, entry.external_attr = 3, 0o100644 << 16  # a plain file, as Unix says it
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, readme.encode() if name == "README.md" else files[name].read_bytes())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    replace(target, out.getvalue())
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
+            new = Path(beside, target.name)
+            new.write_bytes(out.getvalue())
+            new.replace(target)
+    except OSError as e:
+        raise GradingError(f"the archive cannot be written to {target}: {e.strerror}.") from e
     return target
+
+
+def contents(archive: Path) -> str:
+    """Return what is in an archive for students, in one line.
+
+    Args:
+        archive: from :func:`bundle`.
+    """
+    with zipfile.ZipFile(archive) as z:
+        inside = [name.removeprefix(f"{NAME}/") for name in z.namelist()]
+    sets = [name.split("/")[1] for name in inside if name.startswith("exercises/") and name.endswith(".ipynb")]
+    parts = [("ebm_lib", "library"), ("book", "pages"), ("site", "website")]
+    there = [word for folder, word in parts if any(name.startswith(f"{folder}/") for name in inside)]
+    no_site = "" if "website" in there else "; no website (`make site` first)"
+    return f"{', '.join([*dict.fromkeys(sets), *there])}{no_site}; {archive.stat().st_size / 1e6:.1f} MB"
 
 
 def _files(root: Path) -> Iterator[tuple[str, Path]]:

@@ -21,7 +21,7 @@ from nbformat.v4 import reads_json, writes_json
 from .collect import SECRET, TIMESTAMP, collect, readable, timestamp
 from .contract import Contract
 from .course import CONFIG, Course, GradingError, check_student
-from .feedback import graded_page, message, page
+from .feedback import graded_page, messages, page
 from .gradebook import GradebookGone, Issue, Score
 from .intake import Submission, task, understand, write_files
 from .kernels.task import Executed, Task
@@ -207,7 +207,7 @@ class Coordinator:
             student, result.state, message=_line(result.message, *odd, *known.notes), seconds=result.seconds, ran=True,
             cpu_seconds=result.cpu_seconds, memory=result.memory, digest=known.digest,
             executed=hashlib.sha256(content).hexdigest(),
-            notes=[*_ended(result.state), *result.notes, *known.notes], failures=_failures(nb, held),
+            notes=[*result.notes, *known.notes], failures=_failures(nb, self.issue.release, held, known.notes),
         )  # fmt: skip
         self._show(outcome, held, nb)
         return _scored(outcome, held)
@@ -295,23 +295,15 @@ def _scored(outcome: Outcome, held: Score) -> Outcome:
     return outcome
 
 
-def _failures(nb: NotebookNode, held: Score) -> dict[str, str]:
+def _failures(nb: NotebookNode, release: NotebookNode, held: Score, notes: list[str]) -> dict[str, str]:
     """Return what each check said that did not give all its points."""
-    marks = {grade_id(cell): (held.marks.get(grade_id(cell)), cell) for cell in nb.cells if is_check(cell)}
+    said, code = messages(nb, release, notes), {grade_id(cell) for cell in nb.cells if cell.cell_type == "code"}
     return {
-        name: _line(message(cell) or f"{mark.got:g} of {mark.of:g} points")[:_MESSAGE]
-        for name, (mark, cell) in marks.items()
-        if mark is not None and mark.got < mark.of and cell.cell_type == "code"
+        name: _line(said.get(name) or f"{mark.got:g} of {mark.of:g} points")[:_MESSAGE]
+        for name, mark in held.marks.items()
+        if name in said and name in code and mark.got < mark.of
     }
 
 
 def _line(*parts: str) -> str:
     return " ".join(" ".join(parts).split())
-
-
-def _ended(state: str) -> list[str]:
-    if state == "kernel died":
-        return ["The kernel died while your notebook ran; below it says where. What could not run gave no points."]
-    if state == "timed out":
-        return ["Your notebook took too long and was stopped; the cells and checks below say where."]
-    return []

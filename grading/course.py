@@ -113,7 +113,10 @@ class Course:
         """
         path = self.exercises / ps / f"{ps}.ipynb"
         if not path.is_file():
-            raise GradingError(f"{ps} is not released: run `python -m grading release {ps}` first.")
+            if self.sets():
+                raise GradingError(f"{ps} is not released: run `python -m grading release {ps}` first.")
+            known = ", ".join(sorted(p.name for p in self.exercises.glob("*") if (p / f"{p.name}.ipynb").is_file()))
+            raise GradingError(f"there is no {ps}; exercises/ holds {known or 'none'}.")
         return path
 
     def config(self) -> "Config":

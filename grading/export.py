@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .gradebook import Score
 
 
+_DIGITS = 6  # of a score; what comes after them is a float's dust
+
+
 def harmless(value: object) -> object:
     """Return a CSV field that no spreadsheet takes for a formula.
 
@@ -47,7 +50,7 @@ def write_csv(
             got = [mine.questions.get(q, (0.0, 0.0))[0] for q in questions]
             waits = "yes" if mine.pending else "no"
             row = [student, mine.score, mine.max_score, mine.penalty, waits, outcome.state, *got, outcome.message]
-        rows.writerow([harmless(value) for value in row])
+        rows.writerow([round(value, _DIGITS) if isinstance(value, float) else harmless(value) for value in row])
     replace(path, out.getvalue().encode())
 
 

@@ -183,7 +183,9 @@ def summary(found: Report) -> str:
         lines += [f"{q:<10} {told[q]:<{width}} {_spark(d.counts)}" for q, d in found.questions.items()]
     for f in (f for f in found.failing[:3] if f.wrong):
         unanswered = f" ({f.unanswered} not answered)" if f.unanswered else ""
-        lines.append(f"{f.check:<10} wrong in {f.wrong} of {graded}{unanswered}, {f.times} of them: {_brief(f.message)}")
+        lines.append(
+            f"{f.check:<10} wrong in {f.wrong} of {graded}{unanswered}, {f.times} of them: {_brief(f.message)}"
+        )
     if found.slowest and found.slowest[0].seconds:
         lines.append(f"slowest    {found.slowest[0].student}, {duration(found.slowest[0].seconds)}")
     if found.to_mark:
@@ -201,8 +203,8 @@ def _told(d: Distribution, waiting: int) -> str:
 def _brief(message: str) -> str:
     """Return a message that fits on a line: whole, or its last sentences, which say what slipped, or its first words.
 
-    >>> _brief("F is wrong. The largest difference is 0.5, at index (1, 0, 0): got 2, expected 2.5. Did you halve it?")
-    '… The largest difference is 0.5, at index (1, 0, 0): got 2, expected 2.5. Did you halve it?'
+    >>> _brief("F is wrong in 1 value. The largest difference is 0.5, at index (1,): got 2, expected 2.5. Halved it?")
+    '… The largest difference is 0.5, at index (1,): got 2, expected 2.5. Halved it?'
     """
     if len(message) <= _WIDTH:
         return message

@@ -12,14 +12,14 @@ from nbformat.v4 import reads_json
 from nbgrader.utils import determine_grade
 
 from . import contract, manifest, sandbox
-from .collect import HandedIn
 from .contract import Contract
 from .course import Course, GradingError
 from .feedback import graded_page, sections
 from .gradebook import Mark, Score
-from .intake import task, understand, whole
+from .intake import Submission, mend, task, whole
 from .kernels.session import execute
 from .kernels.task import EngineError, Task
+from .loading import load
 from .notebook import grade_id, is_answer, is_check, is_given, parse, points, question, read
 from .record import Record
 from .settings import Settings
@@ -78,12 +78,12 @@ class _Set:
 def grade_own(
     ps: str, *, course: Course | None = None, notebook: Path | None = None, settings: Settings | None = None
 ) -> Own:
-    """Grade one's own notebook and write the feedback page to ``work/<set>/feedback.html``; nothing else is written.
+    """Grade one's own notebook and write the feedback page beside it; nothing else is written.
 
     Args:
         ps: the set's name.
         course: the course; by default the one around the working directory.
-        notebook: the notebook; by default the one in ``work/``.
+        notebook: the notebook; by default the one in ``work/``, whose page is ``work/<set>/feedback.html``.
         settings: how it is run.
 
     Raises:
@@ -91,10 +91,8 @@ def grade_own(
     """
     course, settings = course or Course.find(), settings or Settings()
     known = _set(course, ps)
-    mine = notebook or course.work / ps / f"{ps}.ipynb"
-    if not mine.is_file():
-        raise GradingError(f"there is no {mine}: `python -m grading start {ps}` makes a copy to answer.")
-    submission = understand(HandedIn(_WHO, ps, {f"{ps}.ipynb": mine.read_bytes()}), known.release)
+    mine, page = _mine(ps, course, notebook)
+    submission = _submission(mine, known.release)
     why_not = sandbox.unavailable() if settings.sandbox else "as you wished"
     one = task(
         submission, ps, known.checks, known.agreed, known.files,
@@ -103,17 +101,15 @@ def grade_own(
     )  # fmt: skip
     if not known.hidden:
         one = replace(one, handles=None)  # nobody has recorded which results may stay with the student
-    nb, notes = _run(one, course, known.release)
+    nb, stopped, notes = _run(one, course, known.release)
     notes += [*submission.notes, *([] if known.hidden else [_VISIBLE])]
     held = _held(nb)
-    page = course.work / ps / PAGE
-    page.parent.mkdir(parents=True, exist_ok=True)
     text = graded_page(ps, _WHO, nb, held, known.release, notes)
     manifest.replace(page, text.encode("utf-8", "replace"))
-    remarks = [*notes]
+    remarks = [*stopped, *notes]
     if why_not is not None:
         remarks.append(f"Run without a sandbox, since it is your own code ({why_not.rstrip('.')}).")
-    lines = [_line(section, nb, held) for section in sections(nb, held, known.release)]
+    lines = [_line(section, nb, held) for section in sections(nb, held, known.release, notes)]
     return Own(page, lines, known.hidden, remarks)
 
 
@@ -141,13 +137,32 @@ def told(own: Own) -> str:
 
 
 # --- what is run ---------------------------------------------------------------------------------------------------
+def _mine(ps: str, course: Course, notebook: Path | None) -> tuple[Path, Path]:
+    """Return the notebook to grade, and where its page goes."""
+    usual = course.work / ps / f"{ps}.ipynb"
+    mine = usual if notebook is None else notebook.absolute()
+    if not mine.is_file():
+        how = f": `python -m grading start {ps}` makes a copy to answer." if notebook is None else "."
+        raise GradingError(f"there is no notebook {notebook or usual}{how}")
+    return mine, mine.with_name(PAGE if mine == usual else f"{mine.stem}-{PAGE}")
+
+
+def _submission(mine: Path, release: NotebookNode) -> Submission:
+    notebook, notes = load(mine.read_bytes(), mine.name)
+    mended, more = mend(notebook, release)
+    return Submission(_WHO, mended, notes=[*notes, *more])
+
+
 def _set(course: Course, ps: str) -> _Set:
     """Return a set with its hidden tests where they are at hand, else as it was released."""
     if ps in course.sets():
         files = fresh(course, ps)
         release = parse(files.pop(f"{ps}.ipynb").decode(), f"{ps}.ipynb")
         return _Set(release, whole(course, ps), contract.read(course, ps), files, True)
-    path = course.released(ps)
+    path = course.exercises / ps / f"{ps}.ipynb"
+    if not path.is_file():
+        there = sorted(p.stem for p in course.exercises.glob("*/*.ipynb") if p.stem == p.parent.name)
+        raise GradingError(f"there is no {ps}; {course.exercises.name}/ holds {', '.join(there) or 'no set'}.")
     release, files = read(path), {}
     for beside in sorted(path.parent.rglob("*")):
         name = beside.relative_to(path.parent)
@@ -180,14 +195,15 @@ def visible_names(release: NotebookNode) -> dict[str, list[str]]:
     return remote
 
 
-def _run(one: Task, course: Course, release: NotebookNode) -> tuple[NotebookNode, list[str]]:
+def _run(one: Task, course: Course, release: NotebookNode) -> tuple[NotebookNode, list[str], list[str]]:
+    """Return the executed notebook, what had to be stopped (its page says so at its place), and other notes."""
     try:
         done = execute(one)
     except EngineError as e:
         raise GradingError(f"{one.set} cannot be run: {e}.") from e
     nb = reads_json(done.notebook)
     odd = Record(course, one.set, release).settle(nb)  # opens no gradebook
-    return nb, [*([done.message] if done.message else []), *done.notes, *odd]
+    return nb, [done.message] if done.message else [], [*done.notes, *odd]
 
 
 # --- what it got ---------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def uniform(
     torch.Size([3, 1])
     """
     where = _drawing_device(generator, device)
-    return _moved(torch.rand(*shape, generator=generator, dtype=dtype, device=where), device)
+    return _moved(torch.rand(tuple(shape), generator=generator, dtype=dtype, device=where), device)
 
 
 def normal(
@@ -57,7 +57,7 @@ def normal(
     torch.float64
     """
     where = _drawing_device(generator, device)
-    return _moved(torch.randn(*shape, generator=generator, dtype=dtype, device=where), device)
+    return _moved(torch.randn(tuple(shape), generator=generator, dtype=dtype, device=where), device)
 
 
 def blur(y: Tensor, noise: float, generator: torch.Generator | None) -> Tensor:

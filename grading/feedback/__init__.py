@@ -13,10 +13,11 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from ..gradebook import Score
-from .sections import message, sections
-from .text import code, markdown
+from .messages import ended, message, messages
+from .sections import sections, state
+from .text import code, markdown, ticked
 
-__all__ = ["code", "graded_page", "markdown", "message", "page", "sections", "templates"]
+__all__ = ["code", "graded_page", "markdown", "message", "messages", "page", "sections", "templates"]
 
 
 @cache
@@ -30,6 +31,8 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters["points"] = lambda x: f"{x:.2f}".rstrip("0").rstrip(".")
+    env.filters["ticked"] = ticked
+    env.globals["state"] = state
     env.globals["style"] = Markup(HtmlFormatter(style="default").get_style_defs(".code"))
     env.globals["dark"] = Markup(HtmlFormatter(style="github-dark").get_style_defs(".code"))
     return env
@@ -89,4 +92,5 @@ def graded_page(
         release: the set as it is handed out.
         notes: what was mended, or ended by the engine, one sentence each.
     """
-    return page(ps, student, sections=sections(nb, held, release), notes=notes, penalty=held.penalty)
+    told = [*ended(nb), *(notes or [])]
+    return page(ps, student, sections=sections(nb, held, release, told), notes=told, penalty=held.penalty)

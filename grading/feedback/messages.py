@@ -1,8 +1,8 @@
 """What went wrong, in words for whoever wrote the answer: of each check, and of whatever a cell raised."""
 
-import os
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
@@ -18,7 +18,10 @@ ENDED = {
     TIMEOUT: "Your notebook took too long and was stopped; the cells and checks below say where.",
 }
 _BY_ENGINE = (TIMEOUT, DEAD, NOT_RUN)
-_NO_INPUT = "Nobody answers `input()` while a notebook is graded: write the value down, or take it as an argument."
+_UNREADABLE = ("SyntaxError", "IndentationError", "TabError")
+_NO_INPUT = (
+    "Nobody answers input() while a notebook is graded: write the value into the code, or take it as an argument."
+)
 _NO_RETURN = "Your function gave nothing (None): is a return missing?"
 _FRAME = re.compile(r"\s*(?:Cell |Input )?In\s?\[(?P<cell>\d+)\](?:, line (?P<line>\d+)(?P<inside>, in )?)?")
 
@@ -56,7 +59,7 @@ def raised(out: NotebookNode, cell: NotebookNode, *, own: bool = False) -> str:
         return short(re.sub(r"^Stopped( after \d+ seconds)\.", rf"{late}\1. Is there a loop that never ends?", text))
     if out.ename == STOPPED:
         return "Stopped."
-    if out.ename in ("SyntaxError", "IndentationError", "TabError"):
+    if out.ename in _UNREADABLE:
         text = re.sub(r" \([^()]*, (line \d+)\)$", r", \1", text)  # the file is the cell
     if (out.ename, text) == ("EOFError", "EOF when reading a line") or out.ename == "StdinNotImplementedError":
         return _NO_INPUT
@@ -119,7 +122,8 @@ def stopped_in_sight(cell: NotebookNode, given: NotebookNode) -> bool:
         given: the check as it was handed out.
     """
     lines = cell.source.splitlines()
-    seen = len(os.path.commonprefix([lines, given.source.splitlines()]))
+    pairs = zip(lines, given.source.splitlines(), strict=False)
+    seen = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
     if seen < len(lines) and lines[seen][:1].isspace():
         return False  # hidden lines in a visible loop may have run already
     own = [_FRAME.match(strip_ansi(frame)) for out in errors(cell) for frame in out.traceback]
@@ -143,17 +147,16 @@ def messages(nb: NotebookNode, release: NotebookNode, notes: Sequence[str] = ())
     asked = {name: question(cell) for cell in release.cells if is_answer(cell) for name in _defined(cell)}
     gone = lost(nb, notes)
     told: dict[str, str] = {}
+    explained: set[tuple[str, str]] = set()
     for cell in filter(is_check, nb.cells):
-        q, said = question(cell), message(cell)
-        name = _name_not_there(cell)
+        q, said, name = question(cell), message(cell), _name_not_there(cell)
         if said.startswith(NOT_ANSWERED) and q in gone:
             said = "Your notebook has no answer cell for this question."
         elif name in asked and asked[name] != q:
             said = f"This needs `{name}`, which your answer to {asked[name]} does not define."
-        elif name in asked and q in answers:
-            said = _why_not_there(name, answers[q]) or said
-            if said in told.values():
-                said = f"`{name}` is not there: see above."
+        elif name in asked and q in answers and (why := _why_not_there(name, answers[q])):
+            said = f"`{name}` is not there: see above." if (q, why) in explained else why
+            explained.add((q, why))
         told[grade_id(cell)] = said
     return told
 
@@ -179,11 +182,10 @@ def _defined(cell: NotebookNode) -> list[str]:
 
 def _name_not_there(cell: NotebookNode) -> str | None:
     """Return the name that a check looked for in vain."""
-    for out in errors(cell)[-1:]:
-        said = {"NameError": r"name '(\w+)' is not defined", "AssertionError": r"your notebook must define `(\w+)`\.$"}
-        found = re.match(said.get(out.ename, "$^"), strip_ansi(out.evalue))
-        return found and found[1]
-    return None
+    said = [f"{out.ename}: {strip_ansi(out.evalue)}" for out in errors(cell)]
+    pattern = r"NameError: name '(\w+)' is not defined|AssertionError: your notebook must define `(\w+)`\.$"
+    found = re.match(pattern, said[-1]) if said else None
+    return found and (found[1] or found[2])
 
 
 def _why_not_there(name: str, answer: NotebookNode) -> str:
@@ -193,9 +195,10 @@ def _why_not_there(name: str, answer: NotebookNode) -> str:
         return f"{NOT_ANSWERED}: your answer cell still raises NotImplementedError."
     if failed:
         why = raised(failed[-1], answer, own=True)
-        if failed[-1].ename in _BY_ENGINE:
-            why = f"{why[:1].lower()}{why[1:]}"
-        return short(f"Your answer cell did not run: {why}")
+        if not why.startswith(failed[-1].ename):
+            why = f"{why[:1].lower()}{why[1:]}"  # it is a sentence of ours
+        how_far = "" if failed[-1].ename in _UNREADABLE else " to its end"
+        return short(f"Your answer cell did not run{how_far}: {why}")
     if not answer.source.strip():
         return f"{NOT_ANSWERED}: your answer cell is empty."
     names = _defined(answer)

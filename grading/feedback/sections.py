@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 from nbconvert.filters import strip_ansi
@@ -10,6 +11,7 @@ from nbformat import NotebookNode
 from ..gradebook import Mark, Score
 from ..kernels.task import DEAD, NOT_RUN, TIMEOUT
 from ..notebook import grade_id, is_answer, is_check, is_manual, question
+from .messages import STOPPED, errors, frames, lost, messages, raised, stopped_in_sight, without_expected
 from .text import bitmap, code, given_code, given_markdown, markdown, short
 
 _MOST_PARTS = 60  # cells of one question
@@ -17,39 +19,10 @@ _MOST_OUTPUTS = 20  # of one cell
 _IMAGES = 8_000_000  # characters of all images on a page
 _COLOURED = 60_000  # characters of all cells on a page that are highlighted and set; that takes time
 _NO_MARK = Mark(0.0, 0.0, False)
+_NOT_THEIRS = ("AssertionError", "NotImplementedError", TIMEOUT, DEAD, NOT_RUN)  # no student's line raised these
 
 
-def message(cell: NotebookNode) -> str:
-    """Return what an executed check said in a sentence, or nothing where it ran to its end.
-
-    Args:
-        cell: the check.
-    """
-    errors = [out for out in cell.outputs if out.output_type == "error"]
-    ended = next((out for out in errors if out.ename in (TIMEOUT, DEAD, NOT_RUN)), None)
-    if ended is not None:
-        return short(ended.evalue)
-    if not errors:
-        return ""
-    last = errors[-1]
-    text = strip_ansi(last.evalue).strip()
-    if last.ename == "NotImplementedError" and not text:
-        return "Not answered yet: the function still raises NotImplementedError."
-    if last.ename == "AssertionError":
-        return short(text or "The check's condition does not hold.")
-    return short(f"{last.ename}: {text}" if text else last.ename)
-
-
-def _without_expected(text: str) -> str:
-    """Return a message without the value that a hidden test expects.
-
-    >>> _without_expected("F is wrong: got 2.5, expected 3.25. Did you halve it?")
-    'F is wrong: got 2.5. Did you halve it?'
-    """
-    return re.sub(r", expected \S+?(?=\.(\s|$))", "", text)
-
-
-def sections(nb: NotebookNode, held: Score, release: NotebookNode) -> list[dict]:
+def sections(nb: NotebookNode, held: Score, release: NotebookNode, notes: Sequence[str] = ()) -> list[dict]:
     """Return a graded notebook as its questions: each runs from the end of the one before to its last graded cell.
 
     Of checks and given cells only what students were handed is shown, whatever source the executed notebook has.
@@ -58,13 +31,20 @@ def sections(nb: NotebookNode, held: Score, release: NotebookNode) -> list[dict]
         nb: the executed notebook.
         held: its score.
         release: the set as it is handed out; any cell that is not in it is the student's own.
+        notes: what was mended, one sentence each.
     """
-    return _Page(nb, held, release).sections()
+    return _Page(nb, held, release, notes).sections()
+
+
+def state(got: float, of: float) -> str:
+    """Return whether points are all, some or none: ``passed``, ``partial`` or ``failed``."""
+    return "passed" if got >= of else "partial" if got > 0 else "failed"
 
 
 class _Page:
-    def __init__(self, nb: NotebookNode, held: Score, release: NotebookNode) -> None:
+    def __init__(self, nb: NotebookNode, held: Score, release: NotebookNode, notes: Sequence[str]) -> None:
         self.nb, self.held = nb, held
+        self.said, self.lost = messages(nb, release, notes), lost(nb, notes)
         self.by_name = {grade_id(cell): cell for cell in release.cells if grade_id(cell)}
         self.by_id = {cell.id: cell for cell in release.cells if not grade_id(cell)}
         self.images, self.coloured = _IMAGES, _COLOURED
@@ -143,6 +123,8 @@ class _Page:
     def _part(self, cell: NotebookNode, after_code: bool) -> dict | None:
         """Return what is shown of a cell that is no check, or None."""
         comment = markdown(self.held.comments.get(grade_id(cell), ""))
+        if is_answer(cell) and question(cell) in self.lost:
+            return {"kind": "lost", "comment": comment}
         if is_manual(cell):
             mark = self.held.marks.get(grade_id(cell), _NO_MARK)
             as_code = cell.cell_type == "code"
@@ -162,13 +144,14 @@ class _Page:
 
     def _outputs(self, cell: NotebookNode) -> list[dict]:
         shown = []
+        by_engine = any(out.ename == TIMEOUT for out in errors(cell))  # and its sentence says more than the interrupt
         for out in cell.outputs[:_MOST_OUTPUTS]:
             if out.output_type == "stream":
                 shown.append({"text": short(strip_ansi(out.text))})
-            elif out.output_type == "error":
-                shown.append({"error": short(f"{out.ename}: {strip_ansi(out.evalue)}")})
-            else:
+            elif out.output_type != "error":
                 shown += self._data(out.get("data", {}))
+            elif out.ename != STOPPED or not by_engine:
+                shown.append({"error": raised(out, cell, own=self._is_own(cell) or is_answer(cell))})
         if len(cell.outputs) > _MOST_OUTPUTS:
             kinds = Counter(out.output_type for out in cell.outputs[_MOST_OUTPUTS:])
             shown.append({"text": f"… ({kinds.total()} more outputs)"})
@@ -187,27 +170,25 @@ class _Page:
     def _check(self, cell: NotebookNode) -> dict:
         mark, given = self.held.marks.get(grade_id(cell), _NO_MARK), self._given(cell)
         hidden = given is None or given.source != cell.source
-        errors = [out for out in cell.outputs if out.output_type == "error"]
-        own_fault = errors and errors[-1].ename not in ("AssertionError", "NotImplementedError", TIMEOUT, DEAD, NOT_RUN)
+        in_sight = not hidden or (given is not None and stopped_in_sight(cell, given))
+        said = self.said[grade_id(cell)]
         return {
             "about": about(given) if given is not None else "",
             "got": mark.got,
             "of": mark.of,
-            "state": "passed" if mark.got >= mark.of else "partial" if mark.got > 0 else "failed",
-            "message": _without_expected(message(cell)) if hidden else message(cell),
-            "trace": self._own_frames(errors[-1].traceback) if own_fault else "",
+            "state": state(mark.got, mark.of),
+            "message": said if in_sight else without_expected(said),
+            "trace": self._own_frames(cell),
+            "hidden": hidden,
             "source": given_code(given.source) if given is not None and given.source.strip() else "",
         }
 
-    def _own_frames(self, traceback: list[str]) -> str:
-        """Return the frames of a traceback that lie in the student's own cells: what a check runs stays out."""
-        frames = []
-        for frame in traceback:
-            plain = strip_ansi(frame)
-            found = re.match(r"\s*(?:Cell |Input )?In\s?\[(\d+)\]", plain)
-            if found and int(found.group(1)) in self.own:
-                frames.append(plain.strip())
-        return short("\n\n".join(frames))
+    def _own_frames(self, cell: NotebookNode) -> str:
+        """Return the frames of a check's error that lie in the student's own cells: what a check runs stays out."""
+        failed = errors(cell)
+        if not failed or failed[-1].ename in _NOT_THEIRS:
+            return ""
+        return short("\n\n".join(frame for frame, number in frames(failed[-1], cell).items() if number in self.own))
 
 
 def about(cell: NotebookNode) -> str:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import mistune
 from docutils.utils.math.latex2mathml import tex2mathml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -91,6 +91,15 @@ def code(text: str) -> Markup:
 def given_code(text: str) -> Markup:
     """Return a released cell's source as highlighted HTML: the same for every student."""
     return code(text)
+
+
+def ticked(text: str) -> Markup:
+    """Return a sentence as HTML, what stands between backticks as code; nothing else in it means anything.
+
+    >>> print(ticked("`x<y` is <b>"))
+    <code>x&lt;y</code> is &lt;b&gt;
+    """
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _cut(text: str) -> str:

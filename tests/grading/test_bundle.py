@@ -1,5 +1,6 @@
 """What students are handed: everything they need, and not a line of what is not theirs."""
 
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grading.bundle import NAME, bundle
+from grading.bundle import NAME, bundle, contents
 from grading.course import GradingError
 from grading.notebook import grade_id, read
 
@@ -95,6 +96,47 @@ def test_the_same_files_give_the_same_bytes(tiny):
         assert sorted(z.namelist()) == z.namelist()
         assert f"{NAME}/exercises/ps90/ps90.ipynb" in z.namelist()
         assert not [name for name in z.namelist() if "solutions" in name or "corpus" in name]
+
+
+def test_what_is_in_it_is_told(tiny, archive, course):
+    assert re.fullmatch(r"ps90; no website \(`make site` first\); 0\.\d MB", contents(bundle(tiny.course)))
+    page = tiny.course.root / "_build" / "html" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<h1>Tiny</h1>")
+    (tiny.course.root / "ebm_lib").mkdir()
+    (tiny.course.root / "ebm_lib" / "energy.py").write_text("")
+    assert contents(bundle(tiny.course)).startswith("ps90, library, website; 0.")
+    assert contents(archive).startswith(f"{', '.join(course.sets())}, library, pages")
+
+
+def test_where_it_cannot_be_written_nothing_is_left(tiny, tmp_path, monkeypatch):
+    with pytest.raises(GradingError, match=rf"{tmp_path} is a folder: name a file"):
+        bundle(tiny.course, tmp_path)
+    beside = _files(tmp_path)
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    with pytest.raises(GradingError, match="the archive cannot be written to .*file/course.zip: "):
+        bundle(tiny.course, file / "course.zip")
+    assert _files(tmp_path) - beside == {file}
+
+    def full(self, data):
+        Path.open(self, "wb").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(GradingError, match="course.zip: No space left on device"):
+        bundle(tiny.course, tmp_path / "course.zip")
+    assert _files(tmp_path) - beside == {file}
+
+
+def _files(folder):
+    return set(folder.rglob("*"))
+
+
+def test_its_readme_says_how_to_hand_in(unpacked):
+    text = (unpacked / "README.md").read_text()
+    assert "Give the notebook `work/ps01/ps01.ipynb` to your instructor" in text
+    assert "No command here sends anything" in text
 
 
 def test_links_and_hidden_files_stay_out(tiny, tmp_path):

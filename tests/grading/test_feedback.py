@@ -154,8 +154,18 @@ def test_a_check_that_quotes_the_student_is_escaped(graded):
         (_error("AssertionError", ""), "The check's condition does not hold."),
         (_error("AssertionError", "root(9) is 3"), "root(9) is 3"),
         (_error("NotImplementedError", ""), "Not answered yet"),
-        (_error("CellTimeoutError", "Stopped after 2 seconds."), "Stopped after 2 seconds."),
+        (
+            _error("CellTimeoutError", "Stopped after 2 seconds."),
+            "Your function had not returned after 2 seconds. Is there a loop that never ends?",
+        ),
         (_error("NotRun", "Not run: the kernel had died."), "Not run: the kernel had died."),
+        (_error("EOFError", "EOF when reading a line"), "Nobody answers input() while a notebook is graded"),
+        (_error("StdinNotImplementedError", "raw_input was called"), "Nobody answers input()"),
+        (_error("EOFError", "the file ended"), "EOFError: the file ended"),
+        (
+            _error("TypeError", "cannot unpack non-iterable NoneType object", "Cell In[10], line 2"),
+            "NoneType object. Your function gave nothing (None): is a return missing?",
+        ),
         ([], "Some of what this checks is right."),
     ],
 )
@@ -210,18 +220,184 @@ def test_no_source_takes_long(piece):
     assert time.process_time() - begun < 5
 
 
-def test_the_message_of_a_hidden_test_does_not_give_its_value_away(tiny):
-    def spoken(source):
+# --- what a hidden test expects --------------------------------------------------------------------------------------
+FAR = "F is wrong in 1 of 2 values. The largest difference is 0.75, at index (1,): got 2.5, expected 3.25. Halved?"
+
+
+@pytest.fixture
+def spoken(tiny):
+    """What the page says where q1's check, its fifth cell, failed with these frames; its own source may be another."""
+
+    def say(*frames, source=None, said=FAR):
         nb = examined(tiny.answered(**tiny.right), whole(tiny.course, "ps90"))
         cell = next(c for c in nb.cells if grade_id(c) == "q1_check")
-        said = "F is wrong: got 2.5, expected 3.25. Did you halve it?"
-        cell.outputs = [new_output("error", ename="AssertionError", evalue=said, traceback=[])]
-        cell.source = source(cell.source)
-        held = Score(0.0, 7.0, False, False)
-        return graded_page("ps90", "anna", nb, held, tiny.release, [])
+        cell.source, cell.execution_count = source or cell.source, 5
+        cell.outputs = _error("AssertionError", said, *frames)
+        return _text(graded_page("ps90", "anna", nb, Score(0.0, 7.0, False, False), tiny.release, []))
 
-    shown = spoken(lambda source: source)
-    assert "got 2.5. Did you halve it?" in shown
+    return say
+
+
+VISIBLE = "# 2 points. Small numbers\nassert double(1) == 2, 'double(1) is 2: did you square it?'"
+
+
+def test_what_a_visible_line_expects_is_said(tiny, spoken):
+    assert "got 2.5, expected 3.25. Halved?" in spoken("Cell In[5], line 2\n")
+    assert "got 2.5, expected 3.25. Halved?" in spoken(
+        "Cell \x1b[0;32mIn[5], line 2\x1b[0m\n", "File ~/x.py:1, in f(x)"
+    )
+    assert "got 2.5, expected 3.25. Halved?" in spoken(source=VISIBLE), "a check without hidden tests"
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [], ["AssertionError: cut off"],
+        ["Cell In[5], line 4\n"],  # a hidden line
+        ["Cell In[5], line 6\n"],  # what came after it
+        ["Cell In[5], line 4\n", "Cell In[5], line 2, in probe(x)"],  # a visible function that a hidden line called
+        ["Cell In[5], line 2, in probe(x)"],  # the same with a frame lost
+        ["Cell In[5], line 4\n", "Cell In[5], line 2\n"],  # as if a student forged one
+        ["Cell In[4], line 1\n"], ["In [5], in <cell line: 2>()"],
+    ],
+)  # fmt: skip
+def test_what_a_hidden_test_expects_is_not_given_away(spoken, frames):
+    shown = spoken(*frames)
+    assert "The largest difference is at index (1,): got 2.5 (the expected value is hidden). Halved?" in shown
     assert "3.25" not in shown
-    visible = next(c.source for c in tiny.release.cells if grade_id(c) == "q1_check")
-    assert "got 2.5, expected 3.25. Did you halve it?" in spoken(lambda source: visible)
+    assert "0.75" not in shown, "got and the difference give it away, too"
+
+
+def test_a_loop_with_hidden_lines_in_it_is_hidden(tiny, spoken):
+    """Its visible line may have failed in the second round."""
+    loop = VISIBLE + "\n    ### BEGIN HIDDEN TESTS\n    x = 3\n    ### END HIDDEN TESTS"
+    assert "3.25" not in spoken("Cell In[5], line 2\n", source=loop)
+
+
+def test_a_sentence_of_its_own_stays_whole(spoken):
+    assert "F is wrong: got -5.6 (the expected value is hidden)." in spoken(said="F is wrong: got -5.6, expected 0.4.")
+
+
+# --- names that are not there ----------------------------------------------------------------------------------------
+def _missing(name):
+    return _error("NameError", f"name '{name}' is not defined")
+
+
+NO_ROOT = {"q2_part": _missing("root"), "q2_nine": _missing("root")}
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "said"),
+    [
+        (
+            "def root(x)\n  return x", _error("SyntaxError", "expected ':' (<ipython-input-8-3d>, line 1)"),
+            "Your answer cell did not run: SyntaxError: expected ':', line 1",
+        ),
+        (
+            "def root(x)\n  return x", _error("IndentationError", "unexpected indent (123.py, line 2)"),
+            "Your answer cell did not run: IndentationError: unexpected indent, line 2",
+        ),
+        ("1 / 0", _error("ZeroDivisionError", "division by zero"),
+         "Your answer cell did not run to its end: ZeroDivisionError: division by zero"),
+        ("while 1: pass",
+         _error("KeyboardInterrupt", "") + _error("CellTimeoutError", "Stopped after 2 seconds."),
+         "Your answer cell did not run to its end: this cell had not ended after 2 seconds. Is there a loop"),
+        ("input()", _error("EOFError", "EOF when reading a line"),
+         "Your answer cell did not run to its end: nobody answers input()"),
+        ("def sqrt(x): pass\nclass B:\n  pass\nc: int = 3", [],
+         "Your answer defines `sqrt` and `B` and `c`; asked is `root`."),
+        ("print(3 == 3)", [], "Your answer defines no function; asked is `root`."),
+        ("  ", [], "Not answered yet: your answer cell is empty."),
+        ("raise NotImplementedError", _error("NotImplementedError", ""), "Not answered yet: your answer cell"),
+        ("def root(x): pass", [], "NameError: name 'root' is not defined"),
+    ],
+)  # fmt: skip
+def test_why_a_name_is_not_there(graded, source, output, said):
+    shown = _text(graded({**NO_ROOT, "q2": output}, q2=source, got=0.0))
+    assert shown.count(said.replace("`", "")) == (2 if "NameError" in said else 1)
+    assert "<ipython-input" not in shown
+    assert ("root is not there: see above." in shown) == ("NameError" not in said)
+
+
+def test_a_name_of_another_question(graded):
+    shown = _text(graded({**NO_ROOT, "q2_part": _missing("double"), "q2_nine": _missing("nowhere")}))
+    assert "This needs double, which your answer to q1 does not define." in shown
+    assert "NameError: name 'nowhere' is not defined" in shown
+    helper = _error("AssertionError", "your notebook must define `root`.")
+    assert "Your answer defines sqrt; asked is root." in _text(graded({"q2_part": helper}, q2="def sqrt(x): pass"))
+
+
+def test_none_in_the_students_own_function_is_not_its_result(graded):
+    frames = ("Cell In[10], line 2\n", "Cell In[8], line 3, in root(x)")
+    shown = _text(graded({"q2_nine": _error("TypeError", "unsupported: 'NoneType' and 'int'", *frames)}))
+    assert "unsupported: 'NoneType' and 'int'" in shown
+    assert "is a return missing?" not in shown
+    shown = _text(graded({"q2": _error("TypeError", "'NoneType' object is not callable", "Cell In[8], line 3")}))
+    assert "'NoneType' object is not callable" in shown
+    assert "is a return missing?" not in shown
+
+
+def test_a_stopped_cell_says_so_once(graded):
+    stopped = _error("CellTimeoutError", "Stopped after 2 seconds.")
+    shown = _text(graded({"q2": _error("KeyboardInterrupt", "") + stopped}))
+    assert "This cell had not ended after 2 seconds. Is there a loop that never ends?" in shown
+    for word in ("KeyboardInterrupt", "CellTimeoutError", "Stopped."):
+        assert word not in shown
+    assert "Stopped." in _text(graded({"q2": _error("KeyboardInterrupt", "")}))
+
+
+def test_each_kind_of_end_has_its_note(graded):
+    late, dead = _error("CellTimeoutError", "Stopped after 2 seconds."), _error("DeadKernelError", "It died.")
+    used_up = _error("NotRun", "Not run: the notebook had used up its 20 seconds.")
+    too_often = _error("NotRun", "Not run: the kernel had died too often.")
+    for outputs, slow, died in (
+        ({"q1_check": late, "q2": dead}, 1, 1), ({"q1": late}, 1, 0), ({"q1": dead, "q2": too_often}, 0, 1),
+        ({"q1_check": used_up}, 1, 0), ({"q1": dead, "q2": used_up}, 1, 1), ({}, 0, 0),
+    ):  # fmt: skip
+        shown = graded(outputs)
+        assert shown.count("Your notebook took too long") == slow, outputs
+        assert shown.count("The kernel died while your notebook ran") == died, outputs
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["The answer cell q2 was missing and was put back.",
+     "3 answer cells (q1, q2, q3) and the check q1_check were missing and were put back."],
+)  # fmt: skip
+def test_a_deleted_answer_cell(tiny, note):
+    nb = examined(tiny.release, whole(tiny.course, "ps90"))
+    for cell in nb.cells:
+        if grade_id(cell) in ("q2_part", "q2_nine"):
+            cell.outputs = _error("NotImplementedError", "")
+    text = graded_page("ps90", "anna", nb, Score(0, 7, False, False), tiny.release, [note])
+    question = text[text.index('<section id="q2">') : text.index('<section id="q3">')]
+    assert question.count("Your notebook has no answer cell for this question.") == 3, "two checks, and the answer"
+    assert "Not answered yet" not in question
+    assert "NotImplementedError" not in question
+    assert ("no answer cell" in text.partition('<section id="q3">')[2]) == ("q3" in note), "an open question, too"
+    kept = graded_page("ps90", "anna", nb, Score(0, 7, False, False), tiny.release, [note.replace("q2", "q2_nine")])
+    assert "Not answered yet" in kept
+    twice = graded_page(
+        "ps90", "anna", nb, Score(0, 7, False, False), tiny.release, ["There were two cells q2: the last one counts."]
+    )
+    assert "Not answered yet" in twice
+
+
+# --- looks -----------------------------------------------------------------------------------------------------------
+def test_backticks_are_code_and_nothing_else_is_anything(graded):
+    shown = graded({"q2_nine": _error("AssertionError", "`<b>x</b>` and `index` must <i>be</i> *so*, not ` here")})
+    assert (
+        "<code>&lt;b&gt;x&lt;/b&gt;</code> and <code>index</code> must &lt;i&gt;be&lt;/i&gt; *so*, not ` here" in shown
+    )
+
+
+def test_the_table_tells_right_from_wrong_without_colours(graded):
+    def rows(shown):
+        table = shown[shown.index('<table class="scores">') : shown.index("</table>")]
+        return re.findall(r'class="badge (\w+)">([^<]*)<', table)
+
+    assert rows(graded(got=0.0))[0] == ("failed", "✗ 0 / 2")
+    assert rows(graded(got=1.0))[0] == ("partial", "◐ 1 / 2")
+    assert rows(graded(got=2.0))[0] == ("passed", "✓ 2 / 2")
+    shown = graded(got=0.0)
+    assert shown.count("✗ 0 / 2<") == 4, "q1 and q3: the same chips over the questions"

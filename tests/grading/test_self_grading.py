@@ -1,7 +1,9 @@
 """One's own notebook, graded for oneself: the points of a real run, and no trace of it in the record."""
 
 import copy
+import html
 import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -9,9 +11,11 @@ import pytest
 from grading.__main__ import main
 from grading.course import GradingError
 from grading.kernels.session import execute
-from grading.notebook import grade_id
+from grading.notebook import grade_id, read
 from grading.self_grading import Line, grade_own, told, visible_names
+from grading.settings import Settings
 from grading.student import start
+from grading.student_version import release
 
 
 @pytest.fixture
@@ -80,8 +84,18 @@ def test_another_notebook(tiny, mine, tmp_path):
     nbformat.write(tiny.answered(**tiny.right), other)
     own = grade_own("ps90", course=tiny.course, notebook=other)
     assert [line.got for line in own.lines] == [2, 3, 0]
-    assert own.page == mine.with_name("feedback.html")
-    assert list(tmp_path.glob("*.html")) == []
+    assert own.page == tmp_path / "elsewhere-feedback.html"
+    assert "2 / 2" in own.page.read_text()
+    assert not mine.with_name("feedback.html").exists(), "that page is another notebook's"
+    assert grade_own("ps90", course=tiny.course, notebook=mine).page == mine.with_name("feedback.html")
+
+
+def test_another_notebook_by_a_relative_path(tiny, tmp_path, monkeypatch):
+    nbformat.write(tiny.answered(**tiny.right), tmp_path / "w1.ipynb")
+    monkeypatch.chdir(tmp_path)
+    own = grade_own("ps90", course=tiny.course, notebook=Path("w1.ipynb"))
+    assert own.page == tmp_path / "w1-feedback.html"
+    assert own.page.as_uri(), "for the browser"
 
 
 def test_what_was_mended_is_said(tiny, mine):
@@ -93,16 +107,90 @@ def test_what_was_mended_is_said(tiny, mine):
     assert own.lines[1].got == 3
 
 
+def test_a_deleted_answer_cell(tiny, mine):
+    nb = nbformat.read(mine, 4)
+    nb.cells = [c for c in nb.cells if grade_id(c) != "q2"]
+    nbformat.write(nb, mine)
+    own = grade_own("ps90", course=tiny.course)
+    assert own.lines[1].message == "Your notebook has no answer cell for this question."
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("def double(x)\n    return 2 * x\n", "Your answer cell did not run: SyntaxError: expected ':', line 1"),
+        ("def wrongname(x):\n    return 2 * x\n", "Your answer defines `wrongname`; asked is `double`."),
+        ("def double(x):\n    return input()\n",
+         "Nobody answers input() while a notebook is graded: write the value into the code, or take it as an "
+         "argument."),
+        ("def double(x):\n    while True:\n        pass\n",
+         "Your function had not returned after 2 seconds. Is there a loop that never ends?"),
+        ("while True:\n    pass\n",
+         "Your answer cell did not run to its end: this cell had not ended after 2 seconds. Is there a loop that never "
+         "ends?"),
+    ],
+)  # fmt: skip
+def test_the_terminal_says_what_slipped(tiny, mine, answer, message):
+    nbformat.write(tiny.answered(q1=answer), mine)
+    own = grade_own("ps90", course=tiny.course, settings=Settings(cell_seconds=2))
+    assert own.lines[0].message == message
+    page = html.unescape(own.page.read_text())
+    assert message.replace("`wrongname`", "<code>wrongname</code>").replace("`double`", "<code>double</code>") in page
+    assert "KeyboardInterrupt" not in page
+    assert "<ipython-input" not in page
+
+
+def test_none_from_a_students_function(tiny, mine):
+    def add(nb):
+        cell = next(c for c in nb.cells if grade_id(c) == "q1_check")
+        cell.source = "three = double(1) + 1\n" + cell.source
+
+    tiny.edit_source(add)
+    release("ps90", course=tiny.course)
+    nbformat.write(tiny.answered(q1="def double(x):\n    2 * x\n"), mine)
+    (line, *_) = grade_own("ps90", course=tiny.course).lines
+    assert line.message.endswith("int'. Your function gave nothing (None): is a return missing?")
+
+
+def test_what_a_visible_line_expects_is_shown_and_what_a_hidden_one_does_is_not(tiny, mine):
+    """With the engine's own tracebacks."""
+
+    def expect(nb):
+        cell = next(c for c in nb.cells if grade_id(c) == "q1_check")
+        cell.source = (
+            "assert double(1) == 2, f'F is wrong: got {double(1)}, expected 2.'\n"
+            "### BEGIN HIDDEN TESTS\nassert double(21) == 42, f'F is wrong: got {double(21)}, expected 42.'\n"
+            "### END HIDDEN TESTS"
+        )
+
+    tiny.edit_source(expect)
+    release("ps90", course=tiny.course)
+    start(course=tiny.course)
+    new = read(tiny.course.released("ps90"))
+    for answer, said in (("3 * x", "got 3, expected 2."), ("x + 1", "got 22 (the expected value is hidden).")):
+        next(c for c in new.cells if grade_id(c) == "q1").source = f"def double(x):\n    return {answer}\n"
+        nbformat.write(new, mine)
+        assert grade_own("ps90", course=tiny.course).lines[0].message == f"F is wrong: {said}"
+
+
 def test_what_cannot_be_graded_says_why(tiny, mine, tmp_path):
     for path, reason in (
-        (tmp_path / "none.ipynb", "there is no .*none.ipynb"),
-        (_written(tmp_path / "damaged.ipynb", "{"), "not valid JSON"),
+        (tmp_path / "none.ipynb", r"there is no notebook .*none\.ipynb\.$"),
+        (tmp_path, "there is no notebook "),
+        (_written(tmp_path / "damaged.ipynb", "{"), "damaged.ipynb is not a notebook: it is not valid JSON"),
+        (_written(tmp_path / "README.md", "# Read me"), "README.md is not a notebook"),
         (_written(tmp_path / "other.ipynb", nbformat.writes(nbformat.v4.new_notebook())), "another notebook"),
     ):
         with pytest.raises(GradingError, match=reason):
             grade_own("ps90", course=tiny.course, notebook=path)
-    with pytest.raises(GradingError, match="ps91 is not released"):
+    with pytest.raises(GradingError, match=r"^there is no ps91; exercises/ holds ps90\.$"):
         grade_own("ps91", course=tiny.course)
+    shutil.rmtree(tiny.course.solutions)
+    with pytest.raises(GradingError, match=r"^there is no ps91; exercises/ holds ps90\.$"):
+        grade_own("ps91", course=tiny.course)
+    mine.unlink()
+    with pytest.raises(GradingError, match="start ps90` makes a copy to answer"):
+        grade_own("ps90", course=tiny.course)
     assert not mine.with_name("feedback.html").exists()
 
 
@@ -131,7 +219,7 @@ def test_command(tiny, mine, capsys, monkeypatch):
     assert f"Page: {mine.with_name('feedback.html')}" in said
     assert shown == [mine.with_name("feedback.html").as_uri()]
     assert main(["--course", str(tiny.course.root), "self", "ps90", "--notebook", "nothing.ipynb"]) == 2
-    assert "there is no nothing.ipynb" in capsys.readouterr().err
+    assert "there is no notebook nothing.ipynb." in capsys.readouterr().err
 
 
 def test_without_a_sandbox_it_says_so(tiny, mine, monkeypatch):

@@ -166,8 +166,11 @@ def test_pitfalls(page):
 
 
 def test_exercises_link_to_the_problem_set(page, root: Path):
-    """The chapter's own set."""
+    """The chapter's own set, once it is released; until then the page's own exercises have solutions to unfold."""
     chapter = page.path.parent.name[:2]
+    if not (root / "exercises" / f"ps{chapter}").is_dir():
+        assert ":::{dropdown} Solution" in page.section("Exercises")
+        return
     link = re.search(r"\{download\}`[^`<]+<(\.\./\.\./exercises/[\w/.]+)>`", page.section("Exercises"))
     assert link, "link to the problem set with {download}"
     assert link[1] == f"../../exercises/ps{chapter}/ps{chapter}.ipynb"
