@@ -19,6 +19,8 @@ _LARGEST_NOTEBOOK = 50_000_000  # bytes; one with figures stays below a tenth of
 _LARGEST_FILES = 30_000_000  # bytes of everything beside the notebook
 _MOST_FILES = 2_000
 _DEEPEST = 16  # folders
+_LONGEST_PATH = 500  # characters of a file's path
+_LONGEST_TIME = 100  # characters of a time: the reader of free-form dates takes hours over a long text
 _LONGEST_NAME = 128  # characters of a student's name: nbgrader's column in the gradebook
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # opening a FIFO would wait for a writer
@@ -80,10 +82,13 @@ def students(course: Course, ps: str) -> list[str]:
 def readable(name: str) -> str:
     r"""Return a file's name as text that can be printed and stored: bytes that are no UTF-8 are written out.
 
+    So are control characters, which mean something to a terminal.
+
     >>> readable("m\udcfcller")
     'm\\udcfcller'
     """
-    return name.encode("utf-8", "backslashreplace").decode()
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def collect(course: Course, ps: str, student: str) -> HandedIn:
@@ -179,9 +184,11 @@ def _read(name: str, folder: int, limit: int, advice: str) -> tuple[bytes, datet
 
 def _files(folder: int, found: HandedIn) -> None:
     room = _LARGEST_FILES
-    for path, above, name in _walk(folder, "", found.notes):
-        if len(found.files) == _MOST_FILES:
+    for count, (path, above, name) in enumerate(_walk(folder, "", found.notes)):
+        if count == _MOST_FILES or len(found.notes) > _MOST_FILES:
             raise GradingError(f"there are more than {_MOST_FILES:,} files beside the notebook: hand in what it needs.")
+        if len(path) > _LONGEST_PATH:
+            raise GradingError(f"{path[:40]}… has more than {_LONGEST_PATH} characters: give it a shorter name.")
         if not name.isprintable() or "\\" in name:
             found.notes.append(f"{path!r} was left out: its name has characters that no file's name should have.")
             continue
@@ -239,6 +246,8 @@ def timestamp(found: HandedIn, late: str) -> tuple[datetime | None, list[str]]:
     if not text:
         return fallback, []
     try:
+        if len(text) > _LONGEST_TIME:
+            raise ValueError("too long")
         return parse_utc(text), []
-    except (ValueError, OverflowError, TypeError):
+    except (ValueError, TypeError, ArithmeticError, OSError):
         return fallback, [f"timestamp.txt does not hold a time: {text[:40]!r}. Its lateness was not counted."]

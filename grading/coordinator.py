@@ -31,6 +31,7 @@ from .progress import Progress
 from .record import Record
 from .settings import Settings
 
+_LONGEST_LINE = 2_000  # characters of a message
 _MESSAGE = 300  # characters of what a check said that the manifest keeps
 
 
@@ -306,4 +307,6 @@ def _failures(nb: NotebookNode, release: NotebookNode, held: Score, notes: list[
 
 
 def _line(*parts: str) -> str:
-    return " ".join(" ".join(parts).split())
+    """Return text as one line for a terminal and a table: no character in it means anything but itself."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(" ".join(parts).split()))
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"

@@ -6,6 +6,7 @@ from nbconvert.exporters.exporter import ResourcesDict
 from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbformat import NotebookNode
 
+_ATTACHED = re.compile(r"attachment:([^\s\"'<>)]*)")
 _MATH = re.compile(r"(\$\$.+?\$\$|\$[^$\n]+\$)", re.DOTALL)
 
 
@@ -24,7 +25,9 @@ class Harmless(SanitizeHTML):
             return super().preprocess_cell(cell, resources, cell_index)
         parts = _MATH.split(cell.source)
         parts[::2] = [_plain(part) for part in parts[::2]]
-        cell.source = "".join(parts)
+        held = cell.get("attachments", {})
+        # The page cannot be made at all where a picture is missing.
+        cell.source = _ATTACHED.sub(lambda m: m[0] if m[1] in held else f"(missing: {m[1]})", "".join(parts))
         return cell, resources
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .kernels.task import Task
 
 _KINDS = ("answer cell", "check", "given cell")
+_MOST_NOTES, _LONGEST_NOTE = 20, 400
 _SETTINGS = ("points", "grade", "solution", "locked", "task")
 
 
@@ -95,7 +96,13 @@ def understand(found: HandedIn, release: NotebookNode) -> Submission:
     mended, more = mend(notebook, release)
     if name != f"{found.ps}.ipynb":
         notes.insert(0, f"{name} was taken for {found.ps}.ipynb.")
-    return Submission(found.student, mended, found.files, [*notes, *more, *found.notes])
+    return Submission(found.student, mended, found.files, _few([*notes, *more, *found.notes]))
+
+
+def _few(notes: list[str]) -> list[str]:
+    """Return notes that a person can read, whatever a submission gave rise to."""
+    notes = [note if len(note) <= _LONGEST_NOTE else f"{note[:_LONGEST_NOTE]}…" for note in dict.fromkeys(notes)]
+    return notes if len(notes) <= _MOST_NOTES else [*notes[:_MOST_NOTES], f"And {len(notes) - _MOST_NOTES:,} more."]
 
 
 def _choose(found: HandedIn, release: NotebookNode) -> tuple[str, NotebookNode, list[str]]:
@@ -297,6 +304,11 @@ def examined(submission: NotebookNode, instructors: NotebookNode) -> NotebookNod
     return nb
 
 
+def _in_the_way(path: str, given: dict[str, bytes]) -> bool:
+    """Whether a student's file and one of the set's cannot both be there: one's name is the other's folder."""
+    return any(path.startswith(f"{name}/") or name.startswith(f"{path}/") for name in given)
+
+
 def task(
     submission: Submission,
     ps: str,
@@ -324,7 +336,7 @@ def task(
         remote=contract.remote,
         handles=contract.handles,
         forbidden=contract.forbidden,
-        files=submission.files,
+        files={path: content for path, content in submission.files.items() if not _in_the_way(path, given)},
         given=given,
         **limits,
     )

@@ -10,6 +10,8 @@ from .course import GradingError
 from .notebook import parse
 
 _KINDS = ("code", "markdown", "raw")
+_MOST_CELLS = 20_000
+_LONGEST_TEXT = 5_000_000  # characters of all cells' sources; a problem set's notebook has some 50,000
 
 
 def load(content: bytes, name: str) -> tuple[NotebookNode, list[str]]:
@@ -41,13 +43,32 @@ def load(content: bytes, name: str) -> tuple[NotebookNode, list[str]]:
             f"{name} is not a valid notebook: its format {version} is newer than 4, which is known here."
         )
     if version < 4:
+        sheets = raw.get("worksheets")
+        if not isinstance(sheets, list) or len(sheets) > 10:
+            raise GradingError(f"{name} is not a valid notebook: it has no list of worksheets.")
+        _require_few(name, [c for s in sheets if isinstance(s, dict) for c in s.get("cells") or [] if c])
         try:
             return load_cells(parse(text, name).cells)
         except RecursionError:
             raise GradingError(f"{name} is not a valid notebook: it is nested too deeply.") from None
     if not isinstance(raw.get("cells"), list):
         raise GradingError(f"{name} is not a valid notebook: it has no list of cells.")
+    _require_few(name, raw["cells"])
     return load_cells(raw["cells"])
+
+
+def _require_few(name: str, cells: list) -> None:
+    """Refuse what would hold up everybody else: all of this happens in the one process that writes the records."""
+    if len(cells) > _MOST_CELLS:
+        raise GradingError(f"{name} has {len(cells):,} cells; {_MOST_CELLS:,} are the most that are graded.")
+    sources = (cell.get("source", cell.get("input")) for cell in cells if isinstance(cell, dict))
+    length = sum(
+        len(s) if isinstance(s, str) else sum(len(line) for line in s if isinstance(line, str))
+        for s in sources
+        if isinstance(s, str | list)
+    )
+    if length > _LONGEST_TEXT:
+        raise GradingError(f"{name} has {length:,} characters in its cells; {_LONGEST_TEXT:,} are the most.")
 
 
 def load_cells(raw: list) -> tuple[NotebookNode, list[str]]:
@@ -93,6 +114,11 @@ def _is_id(name: str) -> bool:
 
 
 def _attached(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(bundle, dict) and all(isinstance(data, str) for data in bundle.values()) for bundle in value.values()
+    return (
+        isinstance(value, dict)
+        and len(value) <= _MOST_CELLS
+        and all(
+            isinstance(bundle, dict) and all(isinstance(data, str) for data in bundle.values())
+            for bundle in value.values()
+        )
     )

@@ -23,7 +23,7 @@ _NO_INPUT = (
     "Nobody answers input() while a notebook is graded: write the value into the code, or take it as an argument."
 )
 _NO_RETURN = "Your function gave nothing (None): is a return missing?"
-_FRAME = re.compile(r"\s*(?:Cell |Input )?In\s?\[(?P<cell>\d+)\](?:, line (?P<line>\d+)(?P<inside>, in )?)?")
+_FRAME = re.compile(r"\s*(?:Cell |Input )?In\s?\[(?P<cell>\d{1,6})\](?:, line (?P<line>\d{1,6})(?P<inside>, in )?)?")
 
 
 def ended(nb: NotebookNode) -> list[str]:

@@ -14,6 +14,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 LONGEST = 4000  # characters of one text output; the whole is in the student's own notebook
+_GAP, _BLANK = re.compile(r"(?:[^\S\n]*\n){20,}"), re.compile(r"[^\S\n]{200,}")
 _LONGEST_SOURCE = 20_000  # characters of a cell that are shown: no reader needs more, and no grader waits for it
 _CODE = HtmlFormatter(nowrap=True, style="default")
 
@@ -84,7 +85,8 @@ def given_markdown(text: str) -> Markup:
 
 def code(text: str) -> Markup:
     """Return Python source as highlighted HTML."""
-    return Markup(highlight(_cut(text), PythonLexer(), _CODE))
+    text = _BLANK.sub(" " * 200, _GAP.sub("\n" * 20, _cut(text)))  # pygments dwells on them
+    return Markup(highlight(text, PythonLexer(), _CODE))
 
 
 @lru_cache(maxsize=512)

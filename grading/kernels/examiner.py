@@ -145,8 +145,9 @@ class Examiner:
             outputs = self.shell.run(source, count, limit)
         except (StudentGone, Stopped, ContractError, Exception) as e:
             kind = "AssertionError" if isinstance(e, ContractError) else type(e).__name__
-            outputs = [error(kind, str(e))]
+            outputs = [error(kind, str(e)[:20_000])]
         finally:
+            link.take_back()
             for name in names:
                 self.shell.user_ns.pop(name, None)
         # What a check prints to stderr is no verdict; nbgrader would take it for one.

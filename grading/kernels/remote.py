@@ -36,6 +36,7 @@ class Link:
         self._modules: weakref.WeakValueDictionary[int, RemoteModule] = weakref.WeakValueDictionary()
         self._parts: weakref.WeakValueDictionary[int, RemoteModule] = weakref.WeakValueDictionary()
         self._callbacks: list[Callable] = []
+        self._taken_back = 0  # how many of them belonged to checks that are over
         self._dead_objects: list[int] = []
         self._dead_graphs: list[int] = []
         self.gone = ""
@@ -105,6 +106,9 @@ class Link:
             number = header["callback"]
             if type(number) is not int or not 0 <= number < len(self._callbacks):
                 raise wire.ProtocolError("a call of a function that was never lent")
+            if number < self._taken_back:
+                self.channel.send({"error": "this function belonged to a check that is over"}, (), self.deadline)
+                continue
             try:
                 given = wire.decode(header.get("value"), buffers, opaque=lambda node: self._handle(node, "an argument"))
             except ContractError as e:  # over there they wait for an answer
@@ -170,6 +174,10 @@ class Link:
         """Return what stands for a function that the student's code may call."""
         self._callbacks.append(function)
         return Lent(function, len(self._callbacks) - 1, getattr(function, "__name__", "function"))
+
+    def take_back(self) -> None:
+        """Let nothing that was lent so far be called any more: the check that lent it is over."""
+        self._taken_back = len(self._callbacks)
 
     def _refer(self, obj: Any) -> Any:
         if isinstance(obj, Tensor):

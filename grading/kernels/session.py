@@ -189,9 +189,12 @@ class _Run:
         self._new_student()
         self._ask_examiner({"do": "relink", "number": len(self.students) - 1}, START_SECONDS)
         for ran in self.replay:
+            if self.left < 1:
+                self.ended = f"the notebook had used up its {self.task.notebook_seconds} seconds"
+                return
             begun = time.monotonic()
             try:
-                self._run_in_student(ran.source, ran.count, 0, min(ran.seconds, max(self.left, 1.0)))
+                self._run_in_student(ran.source, ran.count, self.task.output_bytes, min(ran.seconds, self.left))
             except (Late, Closed, ProtocolError):
                 self.ended = f"the kernel had died, and {ran.name} ended otherwise when it was run again"
                 return

@@ -22,6 +22,7 @@ from traitlets.config import Config
 from .outputs import error
 
 Output = dict[str, Any]
+_MOST = 2_000  # outputs of a cell
 _ALWAYS = 100  # characters that an output may have whatever came before: a check's partial points are never left out
 
 
@@ -42,9 +43,13 @@ class Outputs:
         if self._room <= 0 or not text:
             return
         if not self.made or self.made[-1].get("name") != stream:
+            if len(self.made) >= _MOST:
+                return
             self.made.append({"output_type": "stream", "name": stream, "text": ""})
         kept = sendable(text[: self._room])
-        self._room -= len(kept)
+        if len(json.dumps(kept)) > 2 * self._room:  # it is sent as JSON, in which a control character takes six
+            kept = kept[: self._room // 6]
+        self._room -= len(json.dumps(kept)) - 2
         if self._room <= 0:
             kept += f"\n… (output cut after {self.limit:,} characters)\n"
         self.made[-1]["text"] += kept
@@ -52,7 +57,9 @@ class Outputs:
     def add(self, output: Output) -> None:
         """Add anything but a stream."""
         output = json.loads(sendable(json.dumps(output, default=repr)))
-        size = sum(len(str(value)) for value in output.get("data", {}).values())
+        size = len(json.dumps(output.get("data", {})))
+        if len(self.made) >= _MOST and output["output_type"] == "display_data":
+            return  # a check's partial points are the cell's value, which comes last
         if size > max(self._room, _ALWAYS):
             self.write("stderr", f"(an output of {size:,} characters was left out)\n")
             return

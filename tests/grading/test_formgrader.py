@@ -57,3 +57,11 @@ def test_outputs(course):
     assert not re.search(r"<(script|svg)", shown)
     assert not re.search(r"<[^>]*\sonerror", shown)
     assert "hi" in shown
+
+
+def test_a_picture_that_is_missing_does_not_stop_the_page(course):
+    cell = new_markdown_cell("![a](attachment:x.png) and ![b](attachment:y.png)\n\n[r]: attachment:w")
+    cell.attachments = {"y.png": {"image/png": "aGk="}}
+    page = _shown(course, cell)
+    assert "(missing: x.png)" in page
+    assert "aGk=" in page

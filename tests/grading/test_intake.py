@@ -9,10 +9,12 @@ import time
 import nbformat
 import pytest
 
-from grading.collect import collect, students, timestamp
+from grading.collect import HandedIn, collect, students, timestamp
+from grading.contract import Contract
 from grading.course import GradingError
 from grading.gradebook import enter_set, gradebook
-from grading.intake import examined, mend, take_in, understand, whole
+from grading.intake import Submission, examined, mend, take_in, task, understand, whole
+from grading.loading import load
 from grading.notebook import grade_id, is_answer, read
 
 
@@ -556,3 +558,66 @@ def test_when_it_was_handed_in(tiny, text, late, time, notes):
     when, said = timestamp(collect(tiny.course, "ps90", "anna"), late)
     assert (when and when.isoformat()) == time
     assert len(said) == notes
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([{}] * 30_000, "has 30,000 cells; 20,000 are the most"),
+        ([{"cell_type": "raw", "source": ""}] * 30_000, "has 30,000 cells; 20,000 are the most"),
+        ([{"cell_type": "raw", "source": ["x" * 100] * 60_000}], "has 6,000,000 characters in its cells"),
+    ],
+)
+def test_what_would_hold_up_everybody_else_is_refused(tiny, cells, said):
+    raw = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
+    with pytest.raises(GradingError, match=said):
+        load(json.dumps(raw).encode(), "ps90.ipynb")
+    old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": cells, "metadata": {}}]}
+    if any(cells):
+        with pytest.raises(GradingError, match=said):
+            load(json.dumps(old).encode(), "ps90.ipynb")
+
+
+def test_notes_stay_readable_whatever_was_handed_in(tiny):
+    nb = tiny.answered(**tiny.right)
+    raw = json.loads(nbformat.writes(nb))
+    raw["cells"] += [{}] * 500
+    found = HandedIn("anna", "ps90", {"ps90.ipynb": json.dumps(raw).encode()}, notes=["x" * 100_000] * 3)
+    notes = understand(found, tiny.release).notes
+    assert len(notes) == 21
+    assert notes[-1] == "And 481 more."
+    assert max(map(len, notes)) < 500
+
+
+@pytest.mark.parametrize("content", ["1." * 50_000, "1." * 49, "9" * 99, "1e999999", "tomorrow"])
+def test_no_time_takes_long_to_read(content):
+    begun = time.monotonic()
+    found = HandedIn("anna", "ps90", files={"timestamp.txt": content.encode()})
+    when, (note,) = timestamp(found, "timestamp")
+    assert when is None
+    assert "does not hold a time" in note
+    assert time.monotonic() - begun < 1
+
+
+def test_a_path_that_is_too_long_is_refused(tiny):
+    notebook = tiny.submit("anna", tiny.answered(**tiny.right))
+    deep = notebook.parent.joinpath(*["d" * 200] * 3)
+    deep.mkdir(parents=True)
+    (deep / "x").write_text("")
+    with pytest.raises(GradingError, match="has more than 500 characters"):
+        take_in(tiny.course, "ps90", "anna", tiny.release)
+
+
+def test_links_without_end_are_refused(tiny):
+    notebook = tiny.submit("anna", tiny.answered(**tiny.right))
+    for i in range(2100):
+        (notebook.parent / f"link{i}").symlink_to("nowhere")
+    with pytest.raises(GradingError, match="more than 2,000 files"):
+        take_in(tiny.course, "ps90", "anna", tiny.release)
+
+
+def test_a_file_in_the_place_of_one_of_the_set_s_folders(tiny):
+    files = {"a": b"1", "given.csv/x": b"2", "b": b"3"}
+    given = {"a/y": b"4", "given.csv": b""}
+    one = task(Submission("anna", tiny.release, files), "ps90", tiny.release, Contract({}), given)
+    assert one.files == {"b": b"3"}

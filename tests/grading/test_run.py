@@ -790,6 +790,18 @@ def test_a_file_in_the_way_is_one_line(tiny, capsys):
     assert capsys.readouterr().err == f"grading: {tiny.course.grades}: File exists\n"
 
 
+def test_no_line_means_anything_to_a_terminal(tiny, engine, capsys):
+    evil = "\x1b]52;c;ZXZpbA==\x07\x1bc\x9b31m\u202e"
+    nb = tiny.answered(**tiny.right | {"q1": f"def double(x):\n    raise ValueError({evil!r})"})
+    tiny.submit("anna", nb)
+    tiny.submit("bo", nb, name=f"{evil}.ipynb")
+    tiny.submit("carl", "{}", name=f"{evil}.ipynb")
+    main(["--course", str(tiny.course.root), "run", "ps90"])
+    said = "".join(capsys.readouterr())
+    assert "ZXZpbA" in said
+    assert all(c.isprintable() or c == "\n" for c in said)
+
+
 # --- use -----------------------------------------------------------------------------------------------------------
 def test_two_runs_at_once(tiny):
     import fcntl

@@ -1,6 +1,7 @@
 """Submissions through both kernels: what each cell gets when students' code is right, wrong, slow, or dies."""
 
 import json
+import time
 
 import nbformat
 import pytest
@@ -159,6 +160,26 @@ def test_a_cell_that_never_ends_and_a_later_death_cost_no_more_than_both():
     assert (outputs["q1"][-1]["ename"], outputs["extra"][-1]["ename"]) == (TIMEOUT, DEAD)
     assert (done.state, done.message[:6]) == ("kernel died", "a cell")
     assert done.seconds < 20
+
+
+def test_catching_up_takes_no_more_than_the_time_there_is():
+    slow = "import time\ntime.sleep(0.4)"
+    nb = notebook(RIGHT)
+    at = next(i for i, c in enumerate(nb.cells) if grade_id(c) == "q2")
+    nb.cells[at:at] = [nbformat.v4.new_code_cell(slow) for _ in range(8)]
+    nb.cells.insert(at + 8, nbformat.v4.new_code_cell(KILL))
+    begun = time.monotonic()
+    task = Task("anna", "ps90", nbformat.writes(nb), NAMES, HANDLES, sandbox=BOXED, cell_seconds=2, notebook_seconds=5)
+    done = execute(task)
+    assert time.monotonic() - begun < 9
+    assert "used up its 5 seconds" in done.notebook
+
+
+def test_many_outputs_cost_nothing_but_themselves():
+    for noisy in ("from IPython.display import display\nfor i in range(60_000): display(i)", "print('\\0' * 900_000)"):
+        marks, outputs, done = run(q1=f"{RIGHT['q1']}\n{noisy}", cell_seconds=20, notebook_seconds=60)
+        assert (marks, done.state) == (ALL, "graded")
+        assert len(outputs["q1"]) <= 2001
 
 
 def test_death_in_a_check_costs_that_check():
