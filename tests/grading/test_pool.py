@@ -198,11 +198,12 @@ def _runs(pid):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_coordinator(place, how):
     program = textwrap.dedent(f"""
-        import sys
+        import signal, sys
         sys.path[:0] = [{str(ROOT)!r}, {str(place.folder.parent / "code")!r}]
         import {place.module.__name__} as m
         from grading.pool import run_all
         if __name__ == "__main__":
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
             jobs = [m.Job(n, "hangs", {str(place.folder)!r}) for n in "ab"]
             for _ in run_all(jobs, workers=2, function=m.work):
                 pass
