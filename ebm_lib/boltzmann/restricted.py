@@ -1,6 +1,7 @@
 """The restricted Boltzmann machine: two layers that see each other, and not themselves."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from ebm_lib.boltzmann.units import SPREAD, coins_of, log_sum, require_units
 from ebm_lib.energy import Energy
 from ebm_lib.nn import init_
 from ebm_lib.require import require_count, require_finite, require_positive
-from ebm_lib.sampling import annealed_importance
+from ebm_lib.sampling.annealed import annealed_importance, fraction_list
 
 
 class PartitionEstimate(NamedTuple):
@@ -202,7 +203,8 @@ class RBM(nn.Module):
         base: Tensor,
         *,
         chains: int = 100,
-        fractions: int | Tensor = 1000,
+        fractions: Sequence[float] | Tensor | int = 1000,
+        samples: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> PartitionEstimate:
         r"""Log Z by annealed importance sampling from independent units of the data's rates, at β = 1.
@@ -211,16 +213,24 @@ class RBM(nn.Module):
             F_t(v) = -(1 - t)\,a_0^\top v - t\,a^\top v - \sum_j \log\!\left(1 + e^{t (W v + b)_j}\right), \qquad
             Z_0 = 2^{\text{hidden}} \prod_i \left(1 + e^{a_{0,i}}\right)
 
+        The estimate of log Z is too small on average, as every chain may have missed where the mass is. Run backwards
+        from samples of the model the same walk gives one that is too large on average; when the two agree, both are
+        right.
+
         Args:
             base: a₀, (visible,): :func:`log_odds` of the data. The nearer to the data, the evener the weights.
             chains: how many.
             fractions: t from 0 to 1, or how many equal steps.
+            samples: (C, visible) samples of the model, to walk backwards from; then ``chains`` is not used. What long
+                chains from the data give is only nearly such a sample.
             generator: where the samples come from.
 
         Raises:
-            ValueError: a ``base`` of another shape or not finite.
+            ValueError: a ``base`` of another shape or not finite; bad ``samples`` or ``fractions``.
 
-        Source: Salakhutdinov and Murray, On the quantitative analysis of deep belief networks (ICML 2008), section 4.1.
+        Source: Salakhutdinov and Murray, On the quantitative analysis of deep belief networks (ICML 2008), section
+            4.1. Backwards: Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional
+            Monte Carlo (2015).
         """
         require_count("chains", chains)
         if base.shape != self.visible_bias.shape:
@@ -244,7 +254,16 @@ class RBM(nn.Module):
             h = coins_of(torch.sigmoid(t * drive(v)), generator)
             return coins_of(torch.sigmoid(visible_bias(t) + t * (h @ self.weight)), generator)
 
+        log_z0 = self.hidden * math.log(2) + F.softplus(base).sum()
+        if samples is not None:
+            found = annealed_importance(
+                lambda s: path(1 - s),
+                require_units("samples", samples, self.visible),
+                lambda s, v, generator: sweep(1 - s, v, generator),
+                fractions=[1 - t for t in reversed(fraction_list(fractions))],
+                generator=generator,
+            )
+            return PartitionEstimate(log_z0 - found.log_ratio, found.standard_error, found.effective_samples)
         start = coins_of(torch.sigmoid(base).expand(chains, -1), generator)
         found = annealed_importance(path, start, sweep, fractions=fractions, generator=generator)
-        log_z0 = self.hidden * math.log(2) + F.softplus(base).sum()
-        return PartitionEstimate(found.log_ratio + log_z0, found.standard_error, found.effective_samples)
+        return PartitionEstimate(log_z0 + found.log_ratio, found.standard_error, found.effective_samples)

@@ -93,7 +93,7 @@ def annealed_importance(
     ...                     generator=generator).log_ratio  # log(1/2) = -0.693
     tensor(-0.6...)
     """
-    times = _times(fractions)
+    times = fraction_list(fractions)
     require_nonempty("start", require_finite("start", start), 0)
     if start.ndim != 2:
         raise ValueError(f"start must have shape (C, D), got {tuple(start.shape)}")
@@ -116,7 +116,8 @@ def annealed_importance(
     return Annealed(log_ratio, error, relative.sum().square() / relative.square().sum(), log_weights, position)
 
 
-def _times(fractions: Sequence[float] | Tensor | int) -> list[float]:
+def fraction_list(fractions: Sequence[float] | Tensor | int) -> list[float]:
+    """Return the fractions as numbers, if they rise from 0 to 1; so many equal steps for a whole number."""
     if isinstance(fractions, int):
         if fractions < 1:
             raise ValueError(f"fractions must be at least 1 step, got {fractions}")

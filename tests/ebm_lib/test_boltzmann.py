@@ -179,7 +179,7 @@ def test_a_machine_with_hidden_units_learns_what_one_without_cannot():
     scores = []
     for hidden in (0, 2):
         m = machine(3, hidden, scale=0.5, seed=6)
-        optimizer = torch.optim.LBFGS(m.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(m.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
         def closure(m=m, optimizer=optimizer):
             optimizer.zero_grad()
@@ -317,11 +317,11 @@ def test_contrastive_divergence_has_its_exact_gradient_and_goes_to_the_likelihoo
 def test_persistent_chains_learn_a_law_that_enumeration_confirms():
     r = RBM(5, 4, generator=seeded(12), **KIND)
     data = binary_states(5, **KIND)[[0, 3, 12, 31]].repeat(25, 1)
-    optimizer = torch.optim.SGD(r.parameters(), lr=0.5)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 600)
+    optimizer = torch.optim.SGD(r.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 400)
     negatives, generator = data.clone(), seeded(13)
     before = r.log_likelihood(data).mean().item()
-    for _ in range(600):
+    for _ in range(400):
         negatives = r.contrastive_divergence(negatives, 1, generator=generator)
         optimizer.zero_grad()
         (r.free_energy(data).mean() - r.free_energy(negatives).mean()).backward()
@@ -354,6 +354,27 @@ def test_the_annealed_weights_are_unbiased_after_a_few_steps_too():
     found = r.estimate_log_partition(torch.zeros(6, **KIND), chains=50_000, fractions=4, generator=seeded(17))
     assert found.log_partition.item() == pytest.approx(r.log_partition().item(), abs=4 * found.standard_error.item())
     assert found.standard_error < 0.02
+    law = torch.softmax(-r.free_energy(binary_states(6, **KIND)), 0).detach()
+    exact = binary_states(6, **KIND)[torch.multinomial(law, 50_000, replacement=True, generator=seeded(18))]
+    back = r.estimate_log_partition(
+        torch.zeros(6, **KIND), samples=exact, fractions=[0.0, 0.2, 0.5, 1.0], generator=seeded(19)
+    )
+    assert back.log_partition.item() == pytest.approx(r.log_partition().item(), abs=4 * back.standard_error.item())
+    assert back.standard_error < 0.02
+
+
+def test_forwards_the_estimate_is_too_small_and_backwards_too_large():
+    r = rbm(6, 5, scale=2.0, seed=14)
+    law = torch.softmax(-r.free_energy(binary_states(6, **KIND)), 0).detach()
+    signs = []
+    for seed in range(30):
+        sample = binary_states(6, **KIND)[torch.multinomial(law, 5, replacement=True, generator=seeded(seed))]
+        one = r.estimate_log_partition(torch.zeros(6, **KIND), chains=5, fractions=5, generator=seeded(seed))
+        two = r.estimate_log_partition(torch.zeros(6, **KIND), samples=sample, fractions=5, generator=seeded(seed))
+        signs.append((one.log_partition.item(), two.log_partition.item()))
+    forwards, backwards = np.mean(signs, 0) - r.log_partition().item()
+    assert forwards < -0.05
+    assert backwards > 0.05
 
 
 def test_annealing_is_exact_when_there_is_nothing_to_anneal():
@@ -479,6 +500,8 @@ def test_weights_come_from_the_generator_small_and_around_zero():
         (lambda m, r: r.estimate_log_partition(torch.zeros(3)), r"base must have shape \(4,\), got \(3,\)"),
         (lambda m, r: r.estimate_log_partition(torch.full((4,), math.nan)), "base must be finite"),
         (lambda m, r: r.estimate_log_partition(torch.zeros(4), chains=0), "chains must be"),
+        (lambda m, r: r.estimate_log_partition(torch.zeros(4), samples=torch.zeros(2, 3)), "samples must have"),
+        (lambda m, r: r.estimate_log_partition(torch.zeros(4), fractions=[0.0, 0.5]), "rise from 0 to 1"),
     ],
 )
 def test_bad_input_is_refused(call, message):
