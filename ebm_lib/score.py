@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ebm_lib.data.draw import normal
 from ebm_lib.energy import Energy, evaluate
 from ebm_lib.require import has_values, require_choice, require_count, require_finite, require_positive
 
@@ -181,7 +182,8 @@ def sliced_score_matching(
             raise ValueError(f"projections must be (M, ..., D) = (M, {expected}), got {tuple(projections.shape)}")
         directions = require_finite("projections", projections)
     else:
-        directions = _normal(y, (require_count("projections", projections), *y.shape), generator)
+        shape = (require_count("projections", projections), *y.shape)
+        directions = normal(shape, generator, y.dtype, y.device)
         if distribution == "rademacher":
             directions = torch.where(directions < 0, -1.0, 1.0).to(y.dtype)
     s, pull = torch.func.vjp(_vectors(energy, field), y)
@@ -245,7 +247,7 @@ def denoising_score_matching(
     else:
         require_positive("sigma", sigma)
     if noise is None:
-        noise = _normal(y, tuple(y.shape), generator)
+        noise = normal(y.shape, generator, y.dtype, y.device)
     elif noise.shape != y.shape:
         raise ValueError(f"noise must have the shape of y, {tuple(y.shape)}, got {tuple(noise.shape)}")
     require_finite("noise", noise)
@@ -333,19 +335,12 @@ def _vectors(energy: Energy | Field, field: bool) -> Field:
         return lambda y: score(energy, y)
 
     def checked(y: Tensor) -> Tensor:
-        _require_points(y)
         s = energy(y)
         if s.shape != y.shape:
             raise ValueError(f"the field must return a vector per point, {tuple(y.shape)}, got {tuple(s.shape)}")
         return require_finite("field", s)
 
     return checked
-
-
-def _normal(y: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    # drawn where the generator lives: the same seed gives the same noise on every device
-    device = y.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, dtype=y.dtype, device=device).to(y.device)
 
 
 def _flip_gaps(energy: Energy, y: Tensor) -> Tensor:

@@ -2,13 +2,13 @@
 
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
 from .course import CONFIG, Course, GradingError
+from .manifest import replace
 
 NAME = "ebm-course"
 _TOP = ("requirements.txt", "constraints.txt", "pyproject.toml", CONFIG, "LICENSE*", "CITATION.cff")
@@ -57,11 +57,7 @@ def bundle(course: Course | None = None, target: Path | None = None) -> Path:
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, readme.encode() if name == "README.md" else files[name].read_bytes())
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
-            new = Path(beside, target.name)
-            new.write_bytes(out.getvalue())
-            new.replace(target)
+        replace(target, out.getvalue())
     except OSError as e:
         raise GradingError(f"the archive cannot be written to {target}: {e.strerror}.") from e
     return target

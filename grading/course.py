@@ -87,6 +87,19 @@ class Course:
         """Return the names of the problem sets that have a source."""
         return sorted(p.name for p in self.solutions.glob("*") if (p / f"{p.name}.ipynb").is_file())
 
+    def released_sets(self) -> list[str]:
+        """Return the names of the problem sets that are released."""
+        return sorted(p.name for p in self.exercises.glob("*") if (p / f"{p.name}.ipynb").is_file())
+
+    def nowhere(self, ps: str) -> GradingError:
+        """Return what to raise where a set was never handed out.
+
+        Args:
+            ps: the set's name.
+        """
+        held = ", ".join(self.released_sets()) or "no set"
+        return GradingError(f"there is no {ps}; {self.exercises.name}/ holds {held}.")
+
     def source(self, ps: str) -> Path:
         """Return a set's instructor notebook.
 
@@ -115,8 +128,7 @@ class Course:
         if not path.is_file():
             if self.sets():
                 raise GradingError(f"{ps} is not released: run `python -m grading release {ps}` first.")
-            known = ", ".join(sorted(p.name for p in self.exercises.glob("*") if (p / f"{p.name}.ipynb").is_file()))
-            raise GradingError(f"there is no {ps}; exercises/ holds {known or 'none'}.")
+            raise self.nowhere(ps)
         return path
 
     def config(self) -> "Config":

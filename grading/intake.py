@@ -178,13 +178,12 @@ def mend(notebook: NotebookNode, release: NotebookNode) -> tuple[NotebookNode, l
         notes += more
     if changed:
         notes.append(
-            f"{_listed(wanted, changed)} not as the set has it now (changed, or handed out before the set was): the "
-            "set's own counted."
+            f"{_listed(wanted, changed)} {_was(changed)} not as the set has it now (changed, or handed out before the "
+            "set was): the set's own counted."
         )
     missing = _put_back(nb, release, wanted)
     if missing:
-        listed = _listed(wanted, missing)
-        notes.append(f"{listed} missing and {listed.rpartition(' ')[2]} put back.")
+        notes.append(f"{_listed(wanted, missing)} {_was(missing)} missing and {_was(missing)} put back.")
     seen: set[str] = set()
     for i, cell in enumerate(nb.cells):
         if cell.id in seen:
@@ -235,7 +234,7 @@ def _put_back(nb: NotebookNode, release: NotebookNode, wanted: dict[str, Noteboo
 
 
 def _listed(wanted: dict[str, NotebookNode], names: list[str]) -> str:
-    """Begin a sentence about cells: a few by name, many by number."""
+    """Begin a sentence with cells: a few by name, many by number."""
     kinds = {kind: [name for name in names if _kind(wanted[name]) == kind] for kind in _KINDS}
     parts = []
     for kind, some in kinds.items():
@@ -243,7 +242,11 @@ def _listed(wanted: dict[str, NotebookNode], names: list[str]) -> str:
             shown = ", ".join(some if len(some) <= 4 else [*some[:3], "…"])
             parts.append(f"the {kind} {shown}" if len(some) == 1 else f"{len(some)} {kind}s ({shown})")
     text = " and ".join(parts)
-    return f"{text[0].upper()}{text[1:]} {'was' if len(names) == 1 else 'were'}"
+    return f"{text[0].upper()}{text[1:]}"
+
+
+def _was(names: list[str]) -> str:
+    return "was" if len(names) == 1 else "were"
 
 
 def _same(cell: NotebookNode, original: NotebookNode) -> bool:

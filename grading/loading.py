@@ -11,6 +11,7 @@ from .notebook import parse
 
 _KINDS = ("code", "markdown", "raw")
 _MOST_CELLS = 20_000
+_MOST_ATTACHED = 20_000  # files in one cell
 _LONGEST_TEXT = 5_000_000  # characters of all cells' sources; a problem set's notebook has some 50,000
 
 
@@ -43,10 +44,10 @@ def load(content: bytes, name: str) -> tuple[NotebookNode, list[str]]:
             f"{name} is not a valid notebook: its format {version} is newer than 4, which is known here."
         )
     if version < 4:
-        sheets = raw.get("worksheets")
-        if not isinstance(sheets, list) or len(sheets) > 10:
-            raise GradingError(f"{name} is not a valid notebook: it has no list of worksheets.")
-        _require_few(name, [c for s in sheets if isinstance(s, dict) for c in s.get("cells") or [] if c])
+        sheets = raw.get("worksheets")  # format 1 had none of these
+        for sheet in [raw, *(sheets if isinstance(sheets, list) else [])]:
+            if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list):
+                _require_few(name, sheet["cells"])
         try:
             return load_cells(parse(text, name).cells)
         except RecursionError:
@@ -116,7 +117,7 @@ def _is_id(name: str) -> bool:
 def _attached(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and len(value) <= _MOST_CELLS
+        and len(value) <= _MOST_ATTACHED
         and all(
             isinstance(bundle, dict) and all(isinstance(data, str) for data in bundle.values())
             for bundle in value.values()

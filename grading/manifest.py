@@ -162,8 +162,12 @@ def replace(path: Path, content: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as f:
-        f.write(content)
-        f.flush()
-        os.fsync(f.fileno())  # or a machine that loses power may keep the name and lose the content
-    new.replace(path)
+    try:
+        with new.open("wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())  # or a machine that loses power may keep the name and lose the content
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise

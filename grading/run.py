@@ -59,6 +59,7 @@ def grade(
     """
     from .collect import students as handed_in
     from .kernels.server import begin
+    from .manifest import read_manifest
     from .sandbox import unavailable
 
     course, settings = course or Course.find(), replace(settings or Settings(), **changed)
@@ -76,7 +77,9 @@ def grade(
     if missing:
         raise GradingError(f"submitted/ has nothing for {ps} from {', '.join(missing)}.")
     with _alone(course, ps):
-        if settings.engine == "kernels" and not scheduler:
+        before = read_manifest(course, ps)
+        fresh = force or not all(student in before and before[student].ok for student in chosen)
+        if settings.engine == "kernels" and not scheduler and fresh:
             begin()  # it loads torch on one processor while nbgrader is loaded here, on another
         with (
             Progress(len(chosen), tell, bar=bar) as progress,

@@ -161,8 +161,7 @@ def _set(course: Course, ps: str) -> _Set:
         return _Set(release, whole(course, ps), contract.read(course, ps), files, True)
     path = course.exercises / ps / f"{ps}.ipynb"
     if not path.is_file():
-        there = sorted(p.stem for p in course.exercises.glob("*/*.ipynb") if p.stem == p.parent.name)
-        raise GradingError(f"there is no {ps}; {course.exercises.name}/ holds {', '.join(there) or 'no set'}.")
+        raise course.nowhere(ps)
     release, files = read(path), {}
     for beside in sorted(path.parent.rglob("*")):
         name = beside.relative_to(path.parent)

@@ -22,7 +22,7 @@ def start(*sets: str, course: Course | None = None) -> dict[Path, str]:
     """
     course = course or Course.find()
     told = {}
-    for ps in sets or sorted(p.parent.name for p in course.exercises.glob("*/*.ipynb") if p.stem == p.parent.name):
+    for ps in sets or course.released_sets():
         released = course.released(ps)
         mine = course.work / ps / released.name
         if mine.exists():

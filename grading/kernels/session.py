@@ -190,7 +190,7 @@ class _Run:
         self._ask_examiner({"do": "relink", "number": len(self.students) - 1}, START_SECONDS)
         for ran in self.replay:
             if self.left < 1:
-                self.ended = f"the notebook had used up its {self.task.notebook_seconds} seconds"
+                self.ended = self._used_up()
                 return
             begun = time.monotonic()
             try:
@@ -209,13 +209,14 @@ class _Run:
             Closed: the kernel died.
             ProtocolError: its answer is none.
         """
+        late = False
         try:
-            return checked(
-                self.student.ask({"source": source, "count": count, "limit": limit}, seconds).get("outputs")
-            ), False
+            said = self.student.ask({"source": source, "count": count, "limit": limit}, seconds)
         except Late:
+            late = True
             self.student.interrupt()
-            return checked(self.student.channel.receive(time.monotonic() + _GRACE)[0].get("outputs")), True
+            said = self.student.channel.receive(time.monotonic() + _GRACE)[0]
+        return checked(said.get("outputs")), late
 
     def _ask_examiner(self, header: dict, seconds: float) -> dict:
         try:
@@ -236,7 +237,7 @@ class _Run:
                 continue
             given = is_given(cell) and not touched
             if not given and self.left < 1 and not self.ended:
-                self.ended = f"the notebook had used up its {self.task.notebook_seconds} seconds"
+                self.ended = self._used_up()
                 self._note(cell, NOT_RUN, f"Not run: {self.ended}.")
             if self.ended:
                 cell["outputs"] = [error(NOT_RUN, f"Not run: {self.ended}.")]
@@ -252,6 +253,9 @@ class _Run:
                     self._given(cell, count)
             if not given:
                 self.left -= time.monotonic() - begun
+
+    def _used_up(self) -> str:
+        return f"the notebook had used up its {self.task.notebook_seconds} seconds"
 
     def _given(self, cell: dict, count: int) -> None:
         try:

@@ -19,7 +19,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
-from .outputs import error
+from .outputs import error, left_out
 
 Output = dict[str, Any]
 _MOST = 2_000  # outputs of a cell
@@ -40,15 +40,15 @@ class Outputs:
 
     def write(self, stream: str, text: str) -> None:
         """Add text to a stream."""
-        if self._room <= 0 or not text:
+        if self._room <= 0 or not text or len(self.made) > _MOST:
             return
         if not self.made or self.made[-1].get("name") != stream:
-            if len(self.made) >= _MOST:
+            if self._full():
                 return
             self.made.append({"output_type": "stream", "name": stream, "text": ""})
         kept = sendable(text[: self._room])
         if len(json.dumps(kept)) > 2 * self._room:  # it is sent as JSON, in which a control character takes six
-            kept = kept[: self._room // 6]
+            kept, self._room = kept[: self._room // 6], 0
         self._room -= len(json.dumps(kept)) - 2
         if self._room <= 0:
             kept += f"\n… (output cut after {self.limit:,} characters)\n"
@@ -58,13 +58,20 @@ class Outputs:
         """Add anything but a stream."""
         output = json.loads(sendable(json.dumps(output, default=repr)))
         size = len(json.dumps(output.get("data", {})))
-        if len(self.made) >= _MOST and output["output_type"] == "display_data":
-            return  # a check's partial points are the cell's value, which comes last
+        # A check's partial points are the cell's value, which comes last: that is never too many.
+        if output["output_type"] == "display_data" and self._full():
+            return
         if size > max(self._room, _ALWAYS):
             self.write("stderr", f"(an output of {size:,} characters was left out)\n")
             return
         self._room -= size
         self.made.append(output)
+
+    def _full(self) -> bool:
+        """Whether there are as many outputs as are kept; the last one then says so."""
+        if len(self.made) == _MOST:
+            self.made.append(left_out())
+        return len(self.made) > _MOST
 
     def clear(self) -> None:
         """Drop everything, as ``clear_output`` does; the room that was used stays used."""

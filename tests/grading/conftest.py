@@ -101,6 +101,13 @@ class Tiny:
         path.write_text(text, encoding="utf-8")
         return path
 
+    def submit_different(self, students: int, first: str = "") -> None:
+        """Hand in as s0, s1, …: every second one wrong in q1, every third in q2; ``first`` goes before q1."""
+        for i in range(students):
+            double = self.right["q1"] if i % 2 else f"def double(x):\n    return x * {2 + i}"
+            half = {"q2": "def root(x):\n    return x / 2"} if i % 3 == 0 else {}
+            self.submit(f"s{i}", self.answered(**self.right | {"q1": f"# {i}\n{first}{double}"} | half))
+
     def edit_source(self, edit) -> None:
         """Change the instructor's notebook."""
         path = self.course.source("ps90")

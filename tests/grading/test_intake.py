@@ -112,8 +112,9 @@ SETTINGS = "The settings of the check q1_check (its points, or what it is) were 
         (lambda cell: cell.metadata.nbgrader.update(schema_version=1), []),
         (lambda cell: cell.metadata.nbgrader.update(solution=True), [SETTINGS]),
         (lambda cell: cell.metadata.nbgrader.update(checksum="0" * 32), []),
+        # A check that anything passes, alone and with more points for it.
         (lambda cell: cell.update(source="assert True"), [PUT_BACK]),
-        (lambda cell: cell.update(source="assert True") or cell.metadata.nbgrader.update(points=9), [PUT_BACK]),
+        (lambda cell: (cell.update(source="assert True"), cell.metadata.nbgrader.update(points=9)), [PUT_BACK]),
         (lambda cell: cell.update(cell_type="markdown"), []),
     ],
 )
@@ -572,8 +573,11 @@ def test_what_would_hold_up_everybody_else_is_refused(tiny, cells, said):
     raw = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
     with pytest.raises(GradingError, match=said):
         load(json.dumps(raw).encode(), "ps90.ipynb")
-    old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": cells, "metadata": {}}]}
-    if any(cells):
+    for old in (
+        {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": cells, "metadata": {}}]},
+        {"nbformat": 2, "metadata": {}, "worksheets": [{"cells": []}, {"cells": cells}]},
+        {"nbformat": 1, "cells": cells},
+    ):
         with pytest.raises(GradingError, match=said):
             load(json.dumps(old).encode(), "ps90.ipynb")
 

@@ -617,6 +617,7 @@ def test_what_has_not_changed_costs_next_to_nothing(tiny, engine, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr("grading.coordinator.understand", None)  # not even parsed
         m.setattr("grading.coordinator.graded_page", None)  # nor shown again
+        m.setattr("grading.kernels.server.begin", None)  # nor is torch loaded for it
         (again,) = grade("ps90", course=tiny.course)
         assert (again.ran, again.seconds, again.score) == (False, 0.5, 5)
     (tiny.course.feedback / "anna" / "ps90" / "ps90.html").unlink()
