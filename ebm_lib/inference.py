@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from ebm_lib.energy import Energy, LatentEnergy, evaluate
-from ebm_lib.require import has_values, require_count, require_finite, require_nonempty, require_positive
+from ebm_lib.require import (
+    has_values,
+    require_count,
+    require_differentiable,
+    require_finite,
+    require_nonempty,
+    require_positive,
+)
 
 
 class Minimum(NamedTuple):
@@ -155,9 +162,7 @@ def gradient_descent(
 def _value_and_gradient(energy: Energy, y: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         leaf = y.detach().requires_grad_()
-        value = evaluate(energy, leaf)
-        if not value.requires_grad:
-            raise ValueError("energy must depend on its argument through torch operations: it has no gradient")
+        value = require_differentiable("energy", evaluate(energy, leaf))
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), require_finite("gradient", gradient)
 

@@ -61,6 +61,22 @@ def require_finite(name: str, tensor: Tensor, *, allow_posinf: bool = False) -> 
     return tensor
 
 
+def require_differentiable(name: str, value: Tensor) -> Tensor:
+    """Return ``value`` if autograd can follow it back to what it was computed from.
+
+    Raises:
+        ValueError: it was made outside torch, or cut off by ``detach`` or ``no_grad``.
+
+    >>> require_differentiable("energy", torch.ones(1, requires_grad=True).square().detach())
+    Traceback (most recent call last):
+    ...
+    ValueError: energy must depend on its argument through torch operations: it has no gradient
+    """
+    if not value.requires_grad:
+        raise ValueError(f"{name} must depend on its argument through torch operations: it has no gradient")
+    return value
+
+
 def require_positive(name: str, number: float, *, allow_inf: bool = False) -> float:
     """Return ``number`` if it is a positive real number.
 

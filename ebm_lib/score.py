@@ -21,7 +21,14 @@ from torch import Tensor
 
 from ebm_lib.data.draw import normal
 from ebm_lib.energy import Energy, evaluate
-from ebm_lib.require import has_values, require_choice, require_count, require_finite, require_positive
+from ebm_lib.require import (
+    has_values,
+    require_choice,
+    require_count,
+    require_differentiable,
+    require_finite,
+    require_positive,
+)
 
 Field = Callable[[Tensor], Tensor]
 
@@ -52,9 +59,7 @@ def score(energy: Energy, y: Tensor) -> Tensor:
     _require_points(y)
 
     def minus_total(y: Tensor) -> Tensor:
-        value = evaluate(energy, y)
-        if not value.requires_grad:
-            raise ValueError("energy must depend on its argument through torch operations: it has no gradient")
+        value = require_differentiable("energy", evaluate(energy, y))
         return -require_finite("energy", value).sum()
 
     return require_finite("score", torch.func.grad(minus_total)(y))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ebm_lib.energy import Energy, evaluate
-from ebm_lib.require import has_values, require_count, require_finite
+from ebm_lib.require import has_values, require_count, require_differentiable, require_finite
 
 # The watch looks at this many steps at once, so that it costs little, and holds at most this many bytes of positions.
 _WATCH = 32
@@ -102,9 +102,7 @@ def start_state(energy: Energy, start: Tensor) -> State:
     position = start.detach().clone()
     leaf = position.detach().requires_grad_()
     with torch.enable_grad():
-        value = evaluate(energy, leaf)
-        if not value.requires_grad:
-            raise ValueError("energy must depend on its argument through torch operations: it has no gradient")
+        value = require_differentiable("energy", evaluate(energy, leaf))
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
     require_possible(value.detach())
     return State(position, value.detach(), require_finite("the energy's gradient at the start", gradient))
