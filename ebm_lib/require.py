@@ -77,6 +77,24 @@ def require_differentiable(name: str, value: Tensor) -> Tensor:
     return value
 
 
+def require_points(name: str, points: Tensor) -> Tensor:
+    """Return ``points`` if it is (..., D) with D ≥ 1, floating point, and all finite.
+
+    Raises:
+        ValueError: a scalar, no coordinate, another dtype, or values that are not finite.
+
+    >>> require_points("y", torch.zeros(3, 0))
+    Traceback (most recent call last):
+    ...
+    ValueError: y must be (..., D) with at least one coordinate, got shape (3, 0)
+    """
+    if points.ndim == 0 or points.shape[-1] == 0:
+        raise ValueError(f"{name} must be (..., D) with at least one coordinate, got shape {tuple(points.shape)}")
+    if not points.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {points.dtype}")
+    return require_finite(name, points)
+
+
 def require_positive(name: str, number: float, *, allow_inf: bool = False) -> float:
     """Return ``number`` if it is a positive real number.
 

@@ -27,6 +27,7 @@ from ebm_lib.require import (
     require_count,
     require_differentiable,
     require_finite,
+    require_points,
     require_positive,
 )
 
@@ -56,7 +57,7 @@ def score(energy: Energy, y: Tensor) -> Tensor:
     tensor([[ 2.],
             [-2.]])
     """
-    _require_points(y)
+    require_points("y", y)
 
     def minus_total(y: Tensor) -> Tensor:
         value = require_differentiable("energy", evaluate(energy, y))
@@ -89,7 +90,7 @@ def explicit_score_matching(energy: Energy | Field, y: Tensor, target: Tensor, *
     >>> explicit_score_matching(lambda y: y.square().sum(-1) / 2, torch.tensor([[3.0]]), torch.tensor([[-1.0]]))
     tensor([2.])
     """
-    _require_points(y)
+    require_points("y", y)
     if target.shape != y.shape:
         raise ValueError(f"target must have the shape of y, {tuple(y.shape)}, got {tuple(target.shape)}")
     require_finite("target", target)
@@ -130,7 +131,7 @@ def score_matching(energy: Energy | Field, y: Tensor, *, field: bool = False) ->
     >>> score_matching(lambda y: y.square().sum(-1) / 2, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
     tensor([-1., -2.])
     """
-    _require_points(y)
+    require_points("y", y)
     s, pull = torch.func.vjp(_vectors(energy, field), y)
     unit = torch.eye(y.shape[-1], dtype=s.dtype, device=s.device)
     trace = sum(pull(row.expand_as(s))[0][..., i] for i, row in enumerate(unit))
@@ -179,7 +180,7 @@ def sliced_score_matching(
     >>> sliced_score_matching(F, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
     tensor([-1., -2.])
     """
-    _require_points(y)
+    require_points("y", y)
     require_choice("distribution", distribution, ("rademacher", "gaussian"))
     if isinstance(projections, Tensor):
         if projections.ndim != y.ndim + 1 or projections.shape[1:] != y.shape or len(projections) == 0:
@@ -240,7 +241,7 @@ def denoising_score_matching(
     >>> denoising_score_matching(F, torch.tensor([[1.0]]), 0.5, noise=torch.tensor([[2.0]]))
     tensor([2.])
     """
-    _require_points(y)
+    require_points("y", y)
     if isinstance(sigma, Tensor):
         if sigma.shape != y.shape[:-1]:
             expected = tuple(y.shape[:-1])
@@ -327,14 +328,6 @@ def minimum_probability_flow(energy: Energy, y: Tensor) -> Tensor:
     return flow
 
 
-def _require_points(y: Tensor) -> None:
-    if y.ndim == 0 or y.shape[-1] == 0:
-        raise ValueError(f"y must be (..., D) with at least one coordinate, got shape {tuple(y.shape)}")
-    if not y.is_floating_point():
-        raise ValueError(f"y must be floating point, got {y.dtype}")
-    require_finite("y", y)
-
-
 def _vectors(energy: Energy | Field, field: bool) -> Field:
     if not field:
         return lambda y: score(energy, y)
@@ -350,7 +343,7 @@ def _vectors(energy: Energy | Field, field: bool) -> Field:
 
 def _flip_gaps(energy: Energy, y: Tensor) -> Tensor:
     """Return F(y) − F(y with bit i flipped), (..., D)."""
-    _require_points(y)
+    require_points("y", y)
     if has_values(y) and not ((y == 0) | (y == 1)).all():
         raise ValueError(f"y must hold zeros and ones, got values from {y.min().item():.4g} to {y.max().item():.4g}")
     flip = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)

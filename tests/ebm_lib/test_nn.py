@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ebm_lib.energy import evaluate
-from ebm_lib.nn import ACTIVATIONS, MLP, EnergyMLP, init_, random_mask
+from ebm_lib.nn import ACTIVATIONS, MLP, ConvEnergy, EnergyMLP, init_, random_mask
 
 
 def seeded(seed=0):
@@ -209,6 +209,100 @@ def test_vmap_meta_dtype_and_compile():
     ],
 )
 def test_bad_input_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def conv_energy(shape=(2, 5, 7), channels=(3, 4), hidden=6, dtype=torch.float64, **options):
+    return ConvEnergy(shape, channels, hidden, generator=seeded(), dtype=dtype, **options)
+
+
+def convolve(pictures, weight, bias):
+    """A convolution at every second row and column with a border of zeros, in plain loops. (N, C, H, W) in NumPy."""
+    n, _, height, width = pictures.shape
+    k = weight.shape[-1]
+    padded = np.pad(pictures, ((0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2)))
+    out = np.empty((n, len(weight), -(-height // 2), -(-width // 2)))
+    for i, j in itertools.product(range(out.shape[2]), range(out.shape[3])):
+        patch = padded[:, :, 2 * i : 2 * i + k, 2 * j : 2 * j + k]
+        out[:, :, i, j] = np.einsum("nchw,ochw->no", patch, weight) + bias
+    return out
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("activation", ["silu", "softplus"])
+def test_conv_energy_against_numpy(kernel, activation):
+    energy = conv_energy(kernel=kernel, activation=activation, bowl=0.7)
+    assert [tuple(c.weight.shape) for c in energy.convolutions] == [(3, 2, kernel, kernel), (4, 3, kernel, kernel)]
+    y = torch.randn(6, 70, generator=seeded(1), dtype=torch.float64)
+    h = y.numpy().reshape(6, 2, 5, 7)
+    for layer in energy.convolutions:
+        h = NUMPY[activation](convolve(h, layer.weight.detach().numpy(), layer.bias.detach().numpy()))
+    h = h.reshape(6, -1)
+    first, last = ((layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in energy.head.linears)
+    h = NUMPY[activation](h @ first[0].T + first[1]) @ last[0].T + last[1]
+    expected = h[:, 0] + 0.35 * (y.numpy() ** 2).sum(-1)
+    np.testing.assert_allclose(energy(y).detach().numpy(), expected, rtol=1e-12)
+
+
+def test_conv_energy_is_one_number_per_picture_whatever_its_company():
+    energy = conv_energy(bowl=2.0)
+    y = torch.randn(3, 2, 70, generator=seeded(1), dtype=torch.float64)
+    values = evaluate(energy, y)
+    assert values.shape == (3, 2)
+    for i, j in itertools.product(range(3), range(2)):
+        assert energy(y[i, j]).shape == ()
+        assert values[i, j].item() == pytest.approx(energy(y[i, j]).item(), rel=1e-12)
+    assert energy(y[:0]).shape == (0, 2)
+    torch.testing.assert_close(torch.func.vmap(torch.func.vmap(energy))(y), values)
+
+
+def test_conv_energys_slope_against_differences_and_its_bowl():
+    flat, bowl = conv_energy(), conv_energy(bowl=3.0)
+    y = torch.randn(2, 70, generator=seeded(1), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(flat, y)
+    assert torch.autograd.gradgradcheck(bowl, y[:1].detach().requires_grad_())
+    slopes = [torch.autograd.grad(energy(y).sum(), y)[0] for energy in (flat, bowl)]
+    torch.testing.assert_close(slopes[1] - slopes[0], 3 * y.detach())
+    far = 1e6 * y.detach()
+    assert (bowl(far) > bowl(far / 2)).all()
+
+
+def test_conv_energys_weights_follow_the_generator_alone():
+    state = torch.get_rng_state()
+    first, second = conv_energy(), conv_energy()
+    assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
+    other = ConvEnergy((2, 5, 7), (3, 4), 6, generator=seeded(1), dtype=torch.float64)
+    for (name, a), b, c in zip(first.named_parameters(), second.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b), name
+        assert not torch.equal(a, c), name
+        single = conv_energy(dtype=torch.float32).get_parameter(name)
+        assert torch.equal(single, a.float())
+    shadow = ConvEnergy((1, 28, 28), (4, 8), 16, device="meta")
+    assert shadow(torch.zeros(3, 2, 784, device="meta")).shape == (3, 2)
+    y = torch.randn(2, 70, dtype=torch.float64, generator=seeded(2))
+    torch.testing.assert_close(torch.compile(first, backend="eager", fullgraph=True)(y), first(y))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ConvEnergy((28, 28), (4,), 8), r"shape must be \(colours, height, width\), got \(28, 28\)"),
+        (lambda: ConvEnergy((1, 0, 28), (4,), 8), r"shape\[1\] must be a whole number of at least 1, got 0"),
+        (lambda: ConvEnergy((1, 28, 28), (), 8), r"channels must hold .* got \(\)"),
+        (lambda: ConvEnergy((1, 28, 28), (4, 0), 8), r"channels\[1\] must be a whole number of at least 1, got 0"),
+        (lambda: ConvEnergy((1, 28, 28), (4,), 0), r"sizes\[1\] must be a whole number of at least 1, got 0"),
+        (lambda: ConvEnergy((1, 28, 28), (4,), 8, kernel=4), "kernel must be odd.* got 4"),
+        (lambda: ConvEnergy((1, 28, 28), (4,), 8, kernel=0), "kernel must be a whole number of at least 1, got 0"),
+        (lambda: ConvEnergy((1, 28, 28), (4,), 8, bowl=-1.0), "bowl must be zero or a positive finite number, got -1"),
+        (lambda: ConvEnergy((1, 28, 28), (4,), 8, bowl=math.inf), "bowl must be .* got inf"),
+        (lambda: ConvEnergy((1, 28, 28), (4,), 8, bowl=math.nan), "bowl must be .* got nan"),
+        (lambda: ConvEnergy((1, 28, 28), (4,), 8, activation="sine"), "activation must be one of .*; got 'sine'"),
+        (lambda: conv_energy()(torch.zeros(4, 69)), r"y must be \(\.\.\., 70\), pictures \(2, 5, 7\), got \(4, 69\)"),
+        (lambda: conv_energy()(torch.tensor(1.0)), r"y must be \(\.\.\., 70\).* got \(\)"),
+    ],
+)
+def test_bad_pictures_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

@@ -65,3 +65,17 @@ def test_count_nonempty_and_choice():
         require.require_nonempty("z", torch.ones(2, 1), 2)
     with pytest.raises(ValueError, match="one of a, b; got 'c'"):
         require.require_choice("kind", "c", ["b", "a"])
+
+
+def test_points_have_coordinates_of_a_floating_dtype_and_are_finite():
+    y = torch.zeros(3, 2)
+    assert require.require_points("y", y) is y
+    assert require.require_points("y", torch.zeros(2, dtype=torch.float64, device="meta")).shape == (2,)
+    for bad, message in (
+        (torch.tensor(1.0), r"y must be \(..., D\) with at least one coordinate, got shape \(\)"),
+        (torch.zeros(3, 0), r"got shape \(3, 0\)"),
+        (torch.zeros(3, 2, dtype=torch.int64), "y must be floating point, got torch.int64"),
+        (torch.tensor([[0.0, math.inf]]), "y must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            require.require_points("y", bad)
