@@ -1,0 +1,10 @@
+# Wrong: the volumes enter log Z, but P is taken without them. Loses q1_a, q1_b.
+def likelihood(energy, w, y, states, beta=1.0, log_volume=0.0):
+    w = w.detach().clone().requires_grad_()
+    data, everything = energy(w, y), energy(w, states)
+    exponent = log_volume - beta * everything.detach()
+    loss = data.mean().detach() + torch.logsumexp(exponent, 0) / beta
+    P = torch.softmax(-beta * everything.detach(), 0)
+    (down,) = torch.autograd.grad(data.mean(), w)
+    (up,) = torch.autograd.grad(everything, w, P)
+    return loss, down, up
