@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +18,6 @@ _TOKEN = re.compile(r"<(?:pad|unk|mask|cls|sep)>|'s\b|[^\W\d_]+(?:'(?!s\b)[^\W\d
 _OPENING = re.compile(r'(?<![^\s(\[_-])"(?=\S)')
 _ENDS, _CLOSING = frozenset(".!?"), frozenset("”)]")
 _ABBREVIATIONS = frozenset(("mr", "mrs", "ms", "dr", "messrs", "st", "rev", "esq", "etc", "hon", "no"))
-
-Item = TypeVar("Item")
 
 
 def tokenize(text: str) -> list[str]:
@@ -227,8 +225,8 @@ def windows(pieces: Tensor | Sequence[Tensor], length: int, *, stride: int | Non
 
 
 def hold_out(
-    pieces: Sequence[Item], share: float = 0.1, *, generator: torch.Generator | None = None
-) -> tuple[list[Item], list[Item]]:
+    pieces: Sequence[Any], share: float = 0.1, *, generator: torch.Generator | None = None
+) -> tuple[list[Any], list[Any]]:
     """Set some pieces of text aside: whole novels, or blocks of one.
 
     Neighbouring windows share names and topics, so held-out windows drawn one by one are easier than new text. Hold

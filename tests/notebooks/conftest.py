@@ -14,7 +14,7 @@ import pytest
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["book/[0-9][0-9]_*/[0-9][0-9]_*.ipynb"]
+PAGES = ["book/[0-9][0-9]_*/[0-9][0-9]_*.ipynb", "book/appendix/*.ipynb"]
 EVERYTHING = ["book/**/*.ipynb", "solutions/**/*.ipynb"]
 
 

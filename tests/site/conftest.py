@@ -52,7 +52,7 @@ def pages_of_the_table_of_contents() -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """``chapter_page`` runs over the pages of the chapters, ``other_page`` over the rest, generated ones included."""
     pages = [*pages_of_the_table_of_contents(), "search.html", "genindex.html"]
-    in_chapter = re.compile(r"book/\d\d_")
+    in_chapter = re.compile(r"book/(\d\d_|appendix/)")
     for name, wanted in (("chapter_page", True), ("other_page", False)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, [page for page in pages if bool(in_chapter.match(page)) == wanted])
