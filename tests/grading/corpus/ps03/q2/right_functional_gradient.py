@@ -20,5 +20,6 @@ def mala_step(energy, y, noise, uniform, step_size, beta=1.0):
     E_new = torch.where(possible, E_new, E)
     way_back = ((y - new + step_size * g_new) ** 2).sum(-1) * beta / (4 * step_size)
     way_there = (noise**2).sum(-1) / 2
-    a = torch.exp((way_there - way_back - beta * (E_new - E)).clamp(max=0)) * possible
+    log_a = way_there - way_back - beta * (E_new - E)
+    a = torch.where(possible, torch.exp(log_a.clamp(max=0)), 0.0)
     return torch.where((uniform < a)[..., None], new, y), a

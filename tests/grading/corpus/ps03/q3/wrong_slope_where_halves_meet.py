@@ -1,4 +1,4 @@
-# Wrong: [d]⁺ + log(1 + e^-|d|), whose pieces have slope 0 in a tie, where the loss has 1/2. Loses q3_c, q3_d.
+# Wrong: [d]⁺ + log(1 + e^-|d|), whose pieces have slope 0 in a tie, where the loss has 1/2. Loses q3_a, q3_c, q3_d.
 def perceptron(energy, target):
     right = energy.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     return torch.relu(right - energy.amin(-1))

@@ -1,4 +1,4 @@
-# Wrong: the perceptron without a flat side: a right answer that ties for the lowest is pushed still. Loses q3_c, q3_d.
+# Wrong: the perceptron without a flat side: a right answer that ties is pushed still. Loses q3_a, q3_c, q3_d.
 def perceptron(energy, target):
     right = energy.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     return right - energy.amin(-1)

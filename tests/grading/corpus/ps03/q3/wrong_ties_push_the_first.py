@@ -1,4 +1,4 @@
-# Wrong: the perceptron against argmin, the first of the lowest: in a tie it pushes another answer. Loses q3_c.
+# Wrong: the perceptron against argmin, the first of the lowest: in a tie it pushes another answer. Loses q3_a, q3_c.
 def perceptron(energy, target):
     right = energy.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     return right - energy.gather(-1, energy.argmin(-1, keepdim=True)).squeeze(-1)

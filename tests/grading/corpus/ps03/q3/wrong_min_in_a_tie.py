@@ -1,0 +1,16 @@
+# Wrong: the perceptron against .min(-1), which in a tie pushes one of the lowest. Loses q3_a, q3_c.
+def perceptron(energy, target):
+    right = energy.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    return right - energy.min(-1).values
+
+
+def hinge(positive, negative, margin=1.0):
+    return torch.relu(margin + positive - negative)
+
+
+def square_square(positive, negative, margin=1.0):
+    return positive**2 + torch.relu(margin - negative) ** 2
+
+
+def log_loss(positive, negative):
+    return torch.nn.functional.softplus(positive - negative)
