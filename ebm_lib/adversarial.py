@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ebm_lib._scale import near_one
 from ebm_lib.data.draw import uniform
 from ebm_lib.energy import Energy
 from ebm_lib.losses._require import require_energies, require_pair
@@ -169,6 +170,7 @@ def pulling_away(codes: Tensor) -> Tensor:
     count = codes.shape[-2] if codes.ndim > 1 else 1
     if count < 2:
         raise ValueError(f"codes must be (..., B, L) with B ≥ 2, got {tuple(codes.shape)}")
+    codes = near_one(codes, -1)
     length = codes.norm(dim=-1, keepdim=True)
     if has_values(length) and (length == 0).any():
         raise ValueError("codes must not be zero vectors: they have no direction")

@@ -10,6 +10,7 @@ data: the energy F is low on the data and, at a corrupted point, about the squar
 A denoiser is any callable (..., D) → (..., D).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -156,6 +157,7 @@ def hide_blocks(
 
     Raises:
         ValueError: y not finite or not floating point, sizes that do not fit, count below 1.
+        TypeError: sizes or count not whole numbers.
 
     Source: LeCun, The Energy-Based View of Self-Supervised Learning (GTC 2021), "Denoising AE in continuous domains?";
     Pathak, Krähenbühl, Donahue, Darrell and Efros, Context Encoders: Feature Learning by Inpainting (CVPR 2016).
@@ -165,6 +167,11 @@ def hide_blocks(
     """
     require_points("y", y)
     require_count("count", count)
+    for name, pair in (("shape", shape), ("size", size)):
+        if len(pair) != 2:
+            raise ValueError(f"{name} must be two numbers, of rows and of columns, got {tuple(pair)}")
+        for number in pair:
+            require_count(name, number, minimum=0)
     if shape[0] * shape[1] != y.shape[-1]:
         raise ValueError(f"shape must be that of the images, H·W = {y.shape[-1]}, got {tuple(shape)}")
     mask = torch.ones(*y.shape[:-1], count, *shape, dtype=torch.bool, device=y.device)
@@ -279,7 +286,8 @@ def optimal_denoiser(
         (..., D).
 
     Raises:
-        ValueError: shapes that do not fit, values not finite, σ not positive, τ negative, weights unsound.
+        ValueError: shapes that do not fit, values or their squared distances not finite, σ not positive, τ negative,
+            weights unsound.
 
     Source: Efron, Tweedie's Formula and Selection Bias (JASA 2011); Vincent, A Connection Between Score Matching and
     Denoising Autoencoders (Neural Computation 2011).
@@ -295,11 +303,17 @@ def optimal_denoiser(
     if noise != 0:
         require_positive("noise", noise)
     data = data.to(y_hat)
-    variance = _require_sigma(sigma, y_hat) ** 2 + noise**2
+    variance, least = _require_sigma(sigma, y_hat) ** 2 + noise**2, torch.finfo(y_hat.dtype).tiny
+    variance = variance.clamp(min=least) if isinstance(variance, Tensor) else max(variance, least)  # not 0 by underflow
     away = y_hat.unsqueeze(-2) - data
-    log_share = -away.square().sum(-1) / (2 * variance)
+    squared, log_weight = require_finite("the squared distances of y_hat from data", away.square().sum(-1)), 0.0
     if weights is not None:
-        log_share = log_share + shares(weights, len(data)).log().to(y_hat)
+        log_weight = shares(weights, len(data)).log().to(y_hat)
+        squared = squared.masked_fill(log_weight == -math.inf, math.inf)  # else the nearest might be one of weight 0
+    # Where every exponent overflows only the nearest counts, or those equally near.
+    nearest = squared.detach().amin(-1, keepdim=True)
+    nearest = torch.where(torch.isposinf(nearest / (2 * variance)), nearest, 0.0)
+    log_share = log_weight - (squared - nearest) / (2 * variance)
     share = torch.softmax(log_share, dim=-1)
     return share @ data + noise**2 / variance * (share.unsqueeze(-1) * away).sum(-2)
 

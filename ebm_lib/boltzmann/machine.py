@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm_lib.boltzmann.units import SPREAD, binary_states, log_sum, require_units
-from ebm_lib.data.draw import uniform
+from ebm_lib.data.draw import coins as draw_coins
 from ebm_lib.nn import init_
 from ebm_lib.require import require_count, require_positive
 
@@ -139,9 +139,10 @@ class BoltzmannMachine(nn.Module):
             units = [i for i, fixed in zip(units, clamped.tolist(), strict=True) if not fixed]
         weight = self.weight
         for _ in range(sweeps):
-            coins = uniform((len(units), *state.shape[:-1]), generator, state.dtype, state.device)
+            coins = draw_coins((len(units), *state.shape[:-1]), generator, state.dtype, state.device)
             for coin, i in zip(coins, units, strict=True):
-                state[..., i] = (coin < torch.sigmoid(beta * (state @ weight[i] + self.bias[i]))).to(state.dtype)
+                logit = beta * (state @ weight[i] + self.bias[i])
+                state[..., i] = (coin < torch.sigmoid(logit.to(coin.dtype))).to(state.dtype)
         return state
 
     def log_partition(self, beta: float = 1.0) -> Tensor:

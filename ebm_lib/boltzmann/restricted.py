@@ -102,36 +102,43 @@ class RBM(nn.Module):
     def _drive(self, v: Tensor) -> Tensor:
         return F.linear(v, self.weight, self.hidden_bias)
 
-    def _hidden(self, v: Tensor, beta: float) -> Tensor:
-        return torch.sigmoid(beta * self._drive(v))
+    def _hidden_logit(self, v: Tensor, beta: float) -> Tensor:
+        return beta * self._drive(v)
 
-    def _visible(self, h: Tensor, beta: float) -> Tensor:
-        return torch.sigmoid(beta * (h @ self.weight + self.visible_bias))
+    def _visible_logit(self, h: Tensor, beta: float) -> Tensor:
+        return beta * (h @ self.weight + self.visible_bias)
+
+    # Checked: what the public methods call.
+    def _checked_hidden_logit(self, v: Tensor, beta: float) -> Tensor:
+        return self._hidden_logit(require_units("v", v, self.visible), require_positive("beta", beta))
+
+    def _checked_visible_logit(self, h: Tensor, beta: float) -> Tensor:
+        return self._visible_logit(require_units("h", h, self.hidden), require_positive("beta", beta))
 
     def free_energy(self, v: Tensor, beta: float = 1.0) -> Tensor:
         """F_β(v), (..., visible) gives (...); ``beta=inf`` is the minimum over the hidden units."""
         require_positive("beta", beta, allow_inf=True)
         drive = self._drive(require_units("v", v, self.visible))
-        soft = F.relu(drive) if math.isinf(beta) else F.softplus(beta * drive) / beta
+        soft = F.relu(drive) if math.isinf(beta) else _soft(beta * drive) / beta
         return -(v @ self.visible_bias) - soft.sum(-1)
 
     def hidden_probability(self, v: Tensor, beta: float = 1.0) -> Tensor:
         """P(h_j = 1 | v) = σ(β(Wv + b)_j), (..., hidden)."""
-        return self._hidden(require_units("v", v, self.visible), require_positive("beta", beta))
+        return torch.sigmoid(self._checked_hidden_logit(v, beta))
 
     def visible_probability(self, h: Tensor, beta: float = 1.0) -> Tensor:
         """P(v_i = 1 | h) = σ(β(Wᵀh + a)_i), (..., visible)."""
-        return self._visible(require_units("h", h, self.hidden), require_positive("beta", beta))
+        return torch.sigmoid(self._checked_visible_logit(h, beta))
 
     @torch.no_grad()
     def sample_hidden(self, v: Tensor, beta: float = 1.0, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw the hidden units given the visible ones: zeros and ones, (..., hidden)."""
-        return coins_of(self.hidden_probability(v, beta), generator)
+        return coins_of(self._checked_hidden_logit(v, beta), generator)
 
     @torch.no_grad()
     def sample_visible(self, h: Tensor, beta: float = 1.0, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw the visible units given the hidden ones: zeros and ones, (..., visible)."""
-        return coins_of(self.visible_probability(h, beta), generator)
+        return coins_of(self._checked_visible_logit(h, beta), generator)
 
     @torch.no_grad()
     def gibbs(self, v: Tensor, *, sweeps: int, beta: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
@@ -151,8 +158,8 @@ class RBM(nn.Module):
         v = require_units("v", v, self.visible)
         require_positive("beta", beta)
         for _ in range(require_count("sweeps", sweeps)):
-            h = coins_of(self._hidden(v, beta), generator)
-            v = coins_of(self._visible(h, beta), generator)
+            h = coins_of(self._hidden_logit(v, beta), generator)
+            v = coins_of(self._visible_logit(h, beta), generator)
         return v
 
     def contrastive_divergence(
@@ -188,7 +195,7 @@ class RBM(nn.Module):
 
         def other_side(h: Tensor) -> Tensor:
             drive = h @ self.weight + self.visible_bias
-            return -(h @ self.hidden_bias) - F.softplus(beta * drive).sum(-1) / beta
+            return -(h @ self.hidden_bias) - _soft(beta * drive).sum(-1) / beta
 
         return log_sum(other_side, self.hidden, beta, self.hidden_bias)
 
@@ -235,7 +242,7 @@ class RBM(nn.Module):
         require_count("chains", chains)
         if base.shape != self.visible_bias.shape:
             raise ValueError(f"base must have shape {tuple(self.visible_bias.shape)}, got {tuple(base.shape)}")
-        require_finite("base", base)
+        base = require_finite("base", base).to(self.visible_bias)
 
         def visible_bias(t: float) -> Tensor:
             return (1 - t) * base + t * self.visible_bias
@@ -248,13 +255,13 @@ class RBM(nn.Module):
             return last[1]
 
         def path(t: float) -> Energy:
-            return lambda v: -(v @ visible_bias(t)) - F.softplus(t * drive(v)).sum(-1)
+            return lambda v: -(v @ visible_bias(t)) - _soft(t * drive(v)).sum(-1)
 
         def sweep(t: float, v: Tensor, generator: torch.Generator | None) -> Tensor:
-            h = coins_of(torch.sigmoid(t * drive(v)), generator)
-            return coins_of(torch.sigmoid(visible_bias(t) + t * (h @ self.weight)), generator)
+            h = coins_of(t * drive(v), generator)
+            return coins_of(visible_bias(t) + t * (h @ self.weight), generator)
 
-        log_z0 = self.hidden * math.log(2) + F.softplus(base).sum()
+        log_z0 = self.hidden * math.log(2) + _soft(base).sum()
         if samples is not None:
             found = annealed_importance(
                 lambda s: path(1 - s),
@@ -264,6 +271,11 @@ class RBM(nn.Module):
                 generator=generator,
             )
             return PartitionEstimate(log_z0 - found.log_ratio, found.standard_error, found.effective_samples)
-        start = coins_of(torch.sigmoid(base).expand(chains, -1), generator)
+        start = coins_of(base.expand(chains, -1), generator)
         found = annealed_importance(path, start, sweep, fractions=fractions, generator=generator)
         return PartitionEstimate(log_z0 + found.log_ratio, found.standard_error, found.effective_samples)
+
+
+def _soft(x: Tensor) -> Tensor:
+    """log(1 + exp x): torch's softplus is x from 20 on by default, where float64 can tell them apart."""
+    return F.softplus(x, threshold=40.0 if x.dtype == torch.float64 else 20.0)

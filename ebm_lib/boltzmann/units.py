@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ebm_lib.data.draw import uniform
+from ebm_lib.data.draw import coins
 from ebm_lib.require import has_values, require_count, require_finite, require_nonempty
 
 SPREAD = 0.01  # of the first weights, as in Hinton's guide
@@ -59,10 +59,10 @@ def log_odds(data: Tensor) -> Tensor:
     return torch.log((on + 1) / (len(data) - on + 1))
 
 
-def coins_of(probability: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw zeros and ones with the given probabilities of a one."""
-    draw = uniform(probability.shape, generator, probability.dtype, probability.device)
-    return (draw < probability).to(probability.dtype)
+def coins_of(logit: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw zeros and ones with the given log-odds of a one: a probability in half precision rounds to 1 too soon."""
+    draw = coins(logit.shape, generator, logit.dtype, logit.device)
+    return (draw < torch.sigmoid(logit.to(draw.dtype))).to(logit.dtype)
 
 
 def require_units(name: str, values: Tensor, units: int | None) -> Tensor:

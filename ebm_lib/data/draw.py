@@ -48,6 +48,19 @@ def uniform(
     return _moved(torch.rand(tuple(shape), generator=generator, dtype=dtype, device=where), device)
 
 
+def coins(
+    shape: Sequence[int], generator: torch.Generator | None, dtype: torch.dtype, device: torch.device | None
+) -> Tensor:
+    """Uniform numbers in [0, 1) to hold against a probability: single precision at least.
+
+    Half precision has steps of 1/256 or 1/2048: a chance below that would come true as often as the step is wide.
+
+    >>> coins((2,), None, torch.bfloat16, None).dtype
+    torch.float32
+    """
+    return uniform(shape, generator, dtype if torch.finfo(dtype).bits >= 32 else torch.float32, device)
+
+
 def normal(
     shape: Sequence[int], generator: torch.Generator | None, dtype: torch.dtype, device: torch.device | None
 ) -> Tensor:

@@ -95,11 +95,12 @@ def require_answers(energy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"target must hold one index per sample, shape {tuple(energy.shape[:-1])}, got {tuple(target.shape)}"
         )
+    target = target.long()  # in eight bits the number of answers may wrap around
     count = energy.shape[-1]
     if has_values(target) and ((target < 0) | (target >= count)).any():
         raise ValueError(
             f"target must index one of {count} answers, got values from {target.min().item()} to {target.max().item()}"
         )
-    right = energy.gather(-1, target.long().unsqueeze(-1)).squeeze(-1)
+    right = energy.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     require_finite("energy of the right answer", right)
     return right, torch.arange(count, device=energy.device) == target.unsqueeze(-1)

@@ -126,7 +126,8 @@ def nca(positive: Tensor, negative: Tensor, beta: float = 1.0) -> Tensor:
         raise ValueError("positive must have a finite energy in every group: at least one has only +inf")
     log_all = torch.logsumexp(-beta * (group - bottom), -1)
     log_right = torch.logsumexp(-beta * (positive - lowest), -1)
-    return log_all - log_right + beta * (lowest - bottom).squeeze(-1)
+    loss = log_all - log_right + beta * (lowest - bottom).squeeze(-1)
+    return loss - loss.detach().clamp(max=0)  # rounding may carry it below 0
 
 
 def info_nce(positive: Tensor, negative: Tensor, beta: float = 1.0) -> Tensor:

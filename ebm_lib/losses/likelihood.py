@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebm_lib.energy import log_partition
 from ebm_lib.losses._require import require_energies, require_groups
-from ebm_lib.require import has_values, require_nonempty
+from ebm_lib.require import has_values, require_finite, require_nonempty
 
 
 def negative_log_likelihood(
@@ -37,14 +37,15 @@ def negative_log_likelihood(
         grid_energy: F at the N points of a grid over y: (N,) where it is the same for all data, or (..., N) where
             each has an x of its own. +inf marks an impossible point.
         beta: inverse temperature, > 0 and finite.
-        log_volume: log of the volume each point stands for: ``grid.log_cell``.
+        log_volume: log of the volume each point stands for: ``grid.log_cell``, or one for each point, which broadcasts
+            to ``grid_energy``.
 
     Returns:
         One value per data point, (...). May be negative: it is the log of a density.
 
     Raises:
-        ValueError: energies not finite, an empty grid, one with every point impossible, shapes that do not pair, β not
-            positive and finite.
+        ValueError: energies or volumes not finite, an empty grid, one with every point impossible, shapes that do not
+            pair, β not positive and finite.
 
     Source: LeCun, The Energy-Based View of Self-Supervised Learning (GTC 2021), "Contrastive Methods: Max likelihood /
     Probabilistic Methods".
@@ -59,6 +60,17 @@ def negative_log_likelihood(
         raise ValueError(
             f"grid_energy must be (N,), or (..., N) with the leading shape {tuple(positive.shape)} of positive, "
             f"got {tuple(grid_energy.shape)}"
+        )
+    volume = torch.as_tensor(log_volume, dtype=grid_energy.dtype, device=grid_energy.device)
+    require_finite("log_volume", volume)
+    try:
+        fits = torch.broadcast_shapes(volume.shape, grid_energy.shape) == grid_energy.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"log_volume must broadcast to the shape of grid_energy, {tuple(grid_energy.shape)}, "
+            f"got {tuple(volume.shape)}"
         )
     lowest = grid_energy.detach().amin(-1, keepdim=True)
     if has_values(lowest) and torch.isposinf(lowest).any():

@@ -6,7 +6,8 @@ Every sampler moves many chains at once: the leading dimensions of ``start`` cou
 own. A step is a pure function, whose noise is passed in; a state carries the energy and gradient of its point, so
 that one step costs one gradient. The samplers draw their noise from ``generator``, call the step, and return
 :class:`Chains`. A call that takes some steps and a second one that goes on from there with the same generator give
-the same chain as one call that takes them all.
+the same chain as one call that takes them all. Batch them by leading dimensions: those that follow gradients do not
+run under ``torch.func.vmap``.
 """
 
 from ebm_lib.sampling._gibbs import Sweeps, gibbs, gibbs_binary

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ebm_lib.data.draw import uniform
+from ebm_lib.data.draw import coins as draw_coins
 from ebm_lib.energy import Energy, evaluate
 from ebm_lib.require import has_values, require_finite, require_positive
 from ebm_lib.sampling.chains import Chains, Path, require_possible, require_schedule, watch_length
@@ -50,7 +50,8 @@ def gibbs(
         generator: handed to every update.
 
     Raises:
-        ValueError: not one update per block, a start that is not finite, an update that changes its block's shape.
+        ValueError: not one update per block, a start that is not finite or has no dimension, an update that changes
+            its block's shape.
         FloatingPointError: a block is not finite; the message names the sweep, the block and the chain.
 
     Source: LeCun, Deep Learning (NYU), notes of lecture 05L, on Monte Carlo methods and Boltzmann machines.
@@ -70,6 +71,9 @@ def gibbs(
     require_schedule("sweeps", sweeps, keep_every, burn_in)
     if not start or len(start) != len(updates):
         raise ValueError(f"updates must hold one function per block, got {len(updates)} for {len(start)} blocks")
+    for number, block in enumerate(start):
+        if block.ndim == 0:
+            raise ValueError(f"start, block {number} must have a last dimension of its own, got shape ()")
     blocks = tuple(
         require_finite(f"start, block {number}", block).detach().clone() for number, block in enumerate(start)
     )
@@ -86,7 +90,7 @@ def gibbs(
                         f"got {tuple(new.shape)}"
                     )
                 blocks = (*blocks[:number], new.detach(), *blocks[number + 1 :])
-            rounds.append(blocks)
+            rounds.append(tuple(block.clone() for block in blocks))  # the next update may work in place
         _watch(rounds, begin)
         for index, kept in enumerate(rounds, begin + 1):
             for path, block in zip(paths, kept, strict=True):
@@ -161,14 +165,14 @@ def gibbs_binary(
         value = require_possible(evaluate(energy, state))
         path, path_energy = (Path(like, sweeps, keep_every, burn_in) for like in (state, value))
         for sweep in range(1, burn_in + sweeps + 1):
-            coins = uniform((state.shape[-1], *value.shape), generator, state.dtype, state.device)
+            coins = draw_coins((state.shape[-1], *value.shape), generator, state.dtype, state.device)
             tried = []
             for index, coin in enumerate(coins):
                 other = state.clone()
                 other[..., index] = 1 - other[..., index]
                 other_value = energy(other)
                 tried.append(other_value)
-                turn = coin < torch.sigmoid(beta * (value - other_value))
+                turn = coin < torch.sigmoid((beta * (value - other_value)).to(coin.dtype))
                 state = torch.where(turn.unsqueeze(-1), other, state)
                 value = torch.where(turn, other_value, value)
             _watch_values(tried, sweep)
@@ -186,7 +190,7 @@ def gibbs_binary(
 
 
 def _watch_values(tried: list[Tensor], sweep: int) -> None:
-    if not has_values(tried[-1]):
+    if not tried or not has_values(tried[-1]):
         return
     good = torch.stack(tried) > -math.inf  # neither -inf nor NaN
     if not good.all():

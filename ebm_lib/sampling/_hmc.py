@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ebm_lib.data.draw import normal, uniform
+from ebm_lib.data.draw import coins, normal, uniform
 from ebm_lib.energy import Energy
 from ebm_lib.require import has_values, require_count, require_finite, require_positive
 from ebm_lib.sampling.chains import Chains, Info, State, require_schedule, run, start_state, value_and_gradient
@@ -126,7 +126,7 @@ def hmc(
         step_size: ε of the leapfrog, in units of y / √energy with unit mass.
         leapfrog_steps: steps of each trajectory, and gradients it costs.
         beta: inverse temperature β, in units of 1 / energy.
-        mass: (D,), positive; all ones if None. Large where the curvature is large evens out the periods.
+        mass: (D,), positive, a constant; all ones if None. Large where the curvature is large evens out the periods.
         jitter: each chain multiplies its step size by a number drawn from [1 − jitter, 1 + jitter) for each
             trajectory; from 0 to below 1.
         keep_every: keep every so many-th point in ``path``; 0 keeps none.
@@ -158,9 +158,9 @@ def hmc(
     require_count("leapfrog_steps", leapfrog_steps)
     if not 0 <= jitter < 1:
         raise ValueError(f"jitter must be from 0 to below 1, got {jitter}")
-    if mass is not None:
-        _require_mass(mass, start)
     state = start_state(energy, start)
+    if mass is not None:
+        mass = _require_mass(mass, start)
     step_size = float(step_size)
 
     def step(state: State, noise: Tensor, coin: Tensor, stretch: Tensor | None = None) -> tuple[State, Info]:
@@ -171,7 +171,7 @@ def hmc(
 
     def draw() -> tuple[Tensor, ...]:
         kind = (generator, start.dtype, start.device)
-        noise, coin = normal(start.shape, *kind), uniform(start.shape[:-1], *kind)
+        noise, coin = normal(start.shape, *kind), coins(start.shape[:-1], *kind)
         return (noise, coin, uniform((*start.shape[:-1], 1), *kind)) if jitter else (noise, coin)
 
     return run(
@@ -186,9 +186,10 @@ def hmc(
     )
 
 
-def _require_mass(mass: Tensor, start: Tensor) -> None:
+def _require_mass(mass: Tensor, start: Tensor) -> Tensor:
     if mass.shape != start.shape[-1:]:
         raise ValueError(f"mass must hold one number per coordinate, shape {tuple(start.shape[-1:])}, got {mass.shape}")
-    require_finite("mass", mass)
+    mass = require_finite("mass", mass.detach().to(start))
     if has_values(mass) and not (mass > 0).all():
         raise ValueError(f"mass must be positive, got {mass.min().item()}")
+    return mass

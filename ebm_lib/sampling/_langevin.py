@@ -97,9 +97,9 @@ def langevin(
         steps: steps after the burn-in.
         step_size: η, in units of y² / energy.
         beta: inverse temperature β, in units of 1 / energy.
-        bounds: (low, high), numbers or (D,) tensors: walls that reflect the chains. As η → 0 that keeps the target
-            restricted to the box invariant (with E constant, the uniform law at any η). Clamping does not: it heaps
-            the chains up on the walls.
+        bounds: (low, high), constants, numbers or (D,) tensors: walls that reflect the chains. As η → 0 that keeps
+            the target restricted to the box invariant (with E constant, the uniform law at any η). Clamping does not:
+            it heaps the chains up on the walls.
         keep_every: keep every so many-th point in ``path``; 0 keeps none.
         burn_in: steps taken first, and not kept.
         generator: where the noise comes from.
@@ -126,7 +126,7 @@ def langevin(
     require_positive("beta", beta)
     state = start_state(energy, start)
     if bounds is not None:
-        _require_inside(start, bounds)
+        bounds = _require_inside(start, bounds)
 
     def step(state: State, noise: Tensor) -> tuple[State, None]:
         return langevin_step(energy, state, noise, step_size=step_size, beta=beta, bounds=bounds), None
@@ -137,8 +137,8 @@ def langevin(
     return run(step, state, draw, steps=steps, burn_in=burn_in, keep_every=keep_every, step_size=step_size)
 
 
-def _require_inside(start: Tensor, bounds: Bounds) -> None:
-    low, high = (torch.as_tensor(bound, dtype=start.dtype, device=start.device) for bound in bounds)
+def _require_inside(start: Tensor, bounds: Bounds) -> Bounds:
+    low, high = (torch.as_tensor(bound, dtype=start.dtype, device=start.device).detach() for bound in bounds)
     for name, bound in (("low", low), ("high", high)):
         require_finite(f"bounds, {name}", bound)
         if bound.ndim and bound.shape != start.shape[-1:]:
@@ -150,3 +150,8 @@ def _require_inside(start: Tensor, bounds: Bounds) -> None:
         raise ValueError(f"bounds must have low below high, got {bounds}")
     if has_values(start) and not ((start >= low) & (start <= high)).all():
         raise ValueError(f"start must lie within the bounds {bounds}")
+    # Tensors take the chains' dtype, and bring no graph; numbers stay as they are, for arithmetic in double precision.
+    return (
+        bounds[0] if isinstance(bounds[0], int | float) else low,
+        bounds[1] if isinstance(bounds[1], int | float) else high,
+    )

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ebm_lib.data.draw import normal, uniform
+from ebm_lib.data.draw import coins, normal
 from ebm_lib.energy import Energy
 from ebm_lib.require import require_positive
 from ebm_lib.sampling._langevin import langevin_step
@@ -100,7 +100,7 @@ def mala(
     def draw() -> tuple[Tensor, Tensor]:
         return (
             normal(start.shape, generator, start.dtype, start.device),
-            uniform(start.shape[:-1], generator, start.dtype, start.device),
+            coins(start.shape[:-1], generator, start.dtype, start.device),
         )
 
     return run(step, state, draw, steps=steps, burn_in=burn_in, keep_every=keep_every, step_size=step_size)

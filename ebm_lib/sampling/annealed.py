@@ -36,6 +36,8 @@ def geometric_path(start: Energy, end: Energy) -> Callable[[float], Energy]:
 
     .. math:: E_t = (1 - t)\,E_0 + t\,E_1
 
+    Its ends are E₀ and E₁ themselves, also where the other one is +inf.
+
     Args:
         start: E₀.
         end: E₁.
@@ -47,7 +49,13 @@ def geometric_path(start: Energy, end: Energy) -> Callable[[float], Energy]:
     >>> path(0.25)(torch.tensor([[2.0]]))
     tensor([3.5000])
     """
-    return lambda t: lambda *variables: (1 - t) * start(*variables) + t * end(*variables)
+
+    def at(t: float) -> Energy:
+        if t in (0, 1):  # 0 · ∞ is no number
+            return end if t else start
+        return lambda *variables: (1 - t) * start(*variables) + t * end(*variables)
+
+    return at
 
 
 def annealed_importance(
@@ -71,7 +79,7 @@ def annealed_importance(
 
     Args:
         path: t → the energy :math:`E_t`, from E₀ at t = 0 (with known Z₀) to E₁ at t = 1; :func:`geometric_path`.
-        start: (C, D), independent samples of :math:`e^{-E_0}/Z_0`.
+        start: (C, D), independent samples of :math:`e^{-E_0}/Z_0`; left as they are.
         transition: ``transition(t, y, generator)`` moves the chains, leaving :math:`e^{-E_t}/Z_t` invariant: a step of
             :func:`hmc`, a sweep of :func:`gibbs`.
         fractions: t from 0 to 1, rising; or how many equal steps to take.
@@ -97,7 +105,9 @@ def annealed_importance(
     require_nonempty("start", require_finite("start", start), 0)
     if start.ndim != 2:
         raise ValueError(f"start must have shape (C, D), got {tuple(start.shape)}")
-    position = start.detach()
+    if not start.is_floating_point():
+        raise ValueError(f"start must be floating point, got {start.dtype}")
+    position = start.detach().clone()
     log_weights = position.new_zeros(position.shape[0])
     for before, now in itertools.pairwise(times):
         with torch.no_grad():

@@ -91,7 +91,7 @@ def start_state(energy: Energy, start: Tensor) -> State:
 
     Raises:
         ValueError: ``start`` not finite or not floating point; an energy of another shape, not finite, or without a
-            gradient.
+            gradient; called in ``torch.inference_mode``.
 
     >>> start_state(lambda y: y.square().sum(-1), torch.tensor([[3.0, 4.0]]))
     State(position=tensor([[3., 4.]]), energy=tensor([25.]), gradient=tensor([[6., 8.]]))
@@ -99,11 +99,15 @@ def start_state(energy: Energy, start: Tensor) -> State:
     require_finite("start", start)
     if not start.is_floating_point():
         raise ValueError(f"start must be floating point to follow a gradient, got {start.dtype}")
+    if torch.is_inference_mode_enabled():
+        raise ValueError("samplers follow gradients, which torch.inference_mode rules out: use torch.no_grad")
     position = start.detach().clone()
     leaf = position.detach().requires_grad_()
     with torch.enable_grad():
         value = require_differentiable("energy", evaluate(energy, leaf))
-        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        (gradient,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+    if gradient is None:
+        raise ValueError("energy must depend on its argument through torch operations: it has no gradient")
     require_possible(value.detach())
     return State(position, value.detach(), require_finite("the energy's gradient at the start", gradient))
 

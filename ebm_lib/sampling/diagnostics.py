@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from ebm_lib._scale import near_one
 from ebm_lib.require import has_values, require_finite
 
 
@@ -34,7 +35,7 @@ def autocorrelation(path: Tensor) -> Tensor:
     tensor([ 1.0000, -0.7500,  0.5000, -0.2500])
     """
     require_path(path, 2, 1)
-    covariance = _autocovariance(path)
+    covariance = _autocovariance(near_one(path, 0))
     if has_values(path) and (covariance[0] == 0).any():
         still = tuple((covariance[0] == 0).nonzero()[0].tolist())
         raise ValueError(f"path must move: chain and coordinate {still} never does")
@@ -73,7 +74,7 @@ def effective_sample_size(path: Tensor, *, ranked: bool = False) -> Tensor:
         (D,), in numbers of samples.
 
     Raises:
-        ValueError: another shape, too short, not finite, or a coordinate that is the same in all of the path.
+        ValueError: another shape, too short, not finite, or a coordinate that is the same in all of what is used.
 
     Source: Geyer, Practical Markov chain Monte Carlo (Statistical Science 7, 1992); Vehtari, Gelman, Simpson,
         Carpenter and Bürkner, Rank-normalization, folding, and localization (Bayesian Analysis 16, 2021), section 3.2.
@@ -82,8 +83,7 @@ def effective_sample_size(path: Tensor, *, ranked: bool = False) -> Tensor:
     >>> effective_sample_size(noise)
     tensor([4...])
     """
-    _require_varied(require_path(path, 12, 3))
-    halves = _halves(path)
+    halves = _halves(require_path(path, 12, 3))
     if ranked:
         halves = _normal_scores(halves)
     count, chains = halves.shape[:2]
@@ -122,7 +122,7 @@ def split_rhat(path: Tensor, *, ranked: bool = False) -> Tensor:
         (D,); inf where no chain moves and they differ.
 
     Raises:
-        ValueError: another shape, too short, not finite, or a coordinate that is the same in all of the path.
+        ValueError: another shape, too short, not finite, or a coordinate that is the same in all of what is used.
 
     Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner, Rank-normalization, folding, and localization: an
         improved R̂ for assessing convergence of MCMC (Bayesian Analysis 16, 2021), sections 2 and 4. Ranks r of S values
@@ -133,8 +133,7 @@ def split_rhat(path: Tensor, *, ranked: bool = False) -> Tensor:
     >>> split_rhat(noise), split_rhat(apart)
     (tensor([1.00...]), tensor([2...]))
     """
-    _require_varied(require_path(path, 4, 3))
-    halves = _halves(path)
+    halves = _halves(require_path(path, 4, 3))
     if not ranked:
         return _rhat(halves)
     ordered = halves.flatten(0, 1).sort(0).values
@@ -156,7 +155,9 @@ def _rhat(halves: Tensor) -> Tensor:
 
 def _halves(path: Tensor) -> Tensor:
     half = path.shape[0] // 2
-    return torch.cat([path[:half], path[-half:]], dim=1)
+    halves = torch.cat([path[:half], path[-half:]], dim=1)
+    _require_varied(halves)
+    return near_one(halves, (0, 1))
 
 
 def _normal_scores(path: Tensor) -> Tensor:

@@ -107,11 +107,15 @@ class ReplayBuffer:
         if len(samples) > self.capacity:
             raise ValueError(f"samples must fit in the buffer's capacity of {self.capacity}, got {len(samples)}")
         if self._samples is None:
-            self._samples = samples.new_empty((self.capacity, *samples.shape[1:]))
+            self._samples = self._storage(samples)
         places = (self._next + torch.arange(len(samples), device=self._samples.device)) % self.capacity
         self._samples[places] = samples.detach()
         self._next = (self._next + len(samples)) % self.capacity
         self._count = min(self.capacity, self._count + len(samples))
+
+    def _storage(self, like: Tensor) -> Tensor:
+        with torch.inference_mode(False):  # what is made within it cannot be written to outside
+            return torch.empty((self.capacity, *like.shape[1:]), dtype=like.dtype, device=like.device)
 
     def _require_alike(self, name: str, samples: Tensor, count: int) -> None:
         shape = samples.shape[1:] if self._samples is None else self._samples.shape[1:]
@@ -147,7 +151,7 @@ class ReplayBuffer:
         samples = state["samples"]
         self._count, self._next, self._samples = 0 if samples is None else len(samples), state["next"], None
         if samples is not None:
-            self._samples = samples.new_empty((self.capacity, *samples.shape[1:]))
+            self._samples = self._storage(samples)
             self._samples[: self._count] = samples
         if self.generator is not None:
             self.generator.set_state(state["generator"])

@@ -5,6 +5,7 @@ r"""What a masked language model must beat: counts of words, and of pairs of nei
 Both are explicit energies too, :math:`F(w) = -\log P(w \mid \cdot)`, with the whole vocabulary normalised.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,22 +23,22 @@ class Unigram:
     Args:
         numbers: the training text, any shape.
         size: V, of the vocabulary.
-        alpha: added to each count, > 0, so that no word is impossible.
+        alpha: added to each count, > 0 and finite, so that no word is impossible.
         dtype: of the probabilities.
 
     Attributes:
         log_p: (V,), log P(w).
 
     Raises:
-        ValueError: numbers that are not of words, or alpha not positive.
+        ValueError: numbers that are not of words, or alpha not positive and finite.
 
     >>> Unigram(torch.tensor([0, 1, 1]), 3, alpha=1.0).log_p.exp()
     tensor([0.3333, 0.5000, 0.1667])
     """
 
     def __init__(self, numbers: Tensor, size: int, *, alpha: float = 0.5, dtype: torch.dtype | None = None) -> None:
-        if not alpha > 0:
-            raise ValueError(f"alpha must be positive, got {alpha}")
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"alpha must be positive and finite, got {alpha}")
         counts = word_counts(numbers, size).to(dtype or torch.get_default_dtype()) + alpha
         self.log_p = (counts / counts.sum()).log()
 
@@ -160,7 +161,7 @@ def blank_energies(model: Unigram | Bigram, tokens: Tensor, places: Tensor, *, b
             f"places must be bool of shape {tuple(tokens.shape)}, got {places.dtype} {tuple(places.shape)}"
         )
     require_count("batch", batch)
-    if places[..., 0].any() or places[..., -1].any():
+    if places.shape[-1] and (places[..., 0].any() or places[..., -1].any()):
         raise ValueError("places must leave out the first and the last word, which have one neighbour only")
     left, right = tokens[places.roll(-1, -1)], tokens[places.roll(1, -1)]
     parts = zip(left.split(batch), right.split(batch), tokens[places].split(batch), strict=True)

@@ -91,13 +91,13 @@ def mask_apart(tokens: Tensor, every: int = 8, *, generator: torch.Generator | N
         :class:`Corruption`, with ``<mask>`` in all its places.
 
     Raises:
-        ValueError: ``every`` below 2, tokens that are not integers.
+        ValueError: ``every`` below 2, tokens that are not int64 or int32, or not a row.
 
     >>> mask_apart(torch.arange(5, 15), 3, generator=torch.Generator().manual_seed(0)).tokens
     tensor([ 5,  6,  2,  8,  9,  2, 11, 12,  2, 14])
     """
     require_count("every", every, minimum=2)
-    require_words("tokens", tokens, torch.iinfo(tokens.dtype).max if not tokens.is_floating_point() else 0)
+    _require_row("tokens", tokens)
     length = tokens.shape[-1]
     origin = "cpu" if generator is None else generator.device
     start = torch.randint(every, (*tokens.shape[:-1], 1), generator=generator, device=origin).to(tokens.device)
@@ -117,12 +117,14 @@ def pack_pair(first: Tensor, second: Tensor) -> Tensor:
         (..., S + T + 3).
 
     Raises:
-        ValueError: leading shapes that differ.
+        ValueError: texts that are not of words, or leading shapes that differ.
 
     >>> pack_pair(torch.tensor([7, 8]), torch.tensor([9]))
     tensor([3, 7, 8, 4, 9, 4])
     """
-    if first.ndim == 0 or second.ndim == 0 or first.shape[:-1] != second.shape[:-1]:
+    _require_row("first", first)
+    _require_row("second", second)
+    if first.shape[:-1] != second.shape[:-1]:
         raise ValueError(
             f"first and second must be as many texts, got shapes {tuple(first.shape)}, {tuple(second.shape)}"
         )
@@ -337,6 +339,13 @@ def fill_in_words(
         list(zip(vocabulary.decode(words), probabilities.tolist(), strict=True))
         for probabilities, words in zip(best.values, best.indices, strict=True)
     ]
+
+
+def _require_row(name: str, tokens: Tensor) -> None:
+    """Texts of a vocabulary of unknown size."""
+    require_words(name, tokens, 2**31)
+    if tokens.ndim == 0:
+        raise ValueError(f"{name} must hold texts (..., T), got a single number")
 
 
 def _segments(tokens: Tensor) -> Tensor:

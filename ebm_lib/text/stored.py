@@ -40,7 +40,8 @@ def save_models(
         models: by name, each with the keyword arguments that make another one like it.
 
     Raises:
-        ValueError: a model of a kind that is not of this package, or a weight that half precision cannot hold.
+        ValueError: a model of a kind that is not of this package, a weight that half precision cannot hold, a name with
+            a slash, or a word with a line break.
 
     >>> import tempfile
     >>> vocabulary, model = Vocabulary(["yes", "no"]), SkipGram(7, 2)
@@ -50,9 +51,14 @@ def save_models(
     >>> stored.vocabulary, torch.equal(stored.models["skip_gram"].u, model.u.half().float())
     (Vocabulary(7 words), True)
     """
-    arrays = {"words": np.frombuffer("\n".join(vocabulary.words[len(SPECIAL) :]).encode(), np.uint8)}
+    words = vocabulary.words[len(SPECIAL) :]
+    if broken := [word for word in words if "\n" in word]:
+        raise ValueError(f"vocabulary must have words without a line break, got {broken[0]!r}")
+    arrays = {"words": np.frombuffer("\n".join(words).encode(), np.uint8)}
     made = {}
     for name, (model, arguments) in models.items():
+        if "/" in name:
+            raise ValueError(f"models must have names without a slash, got {name!r}")
         if _MODELS.get(type(model).__name__) is not type(model):
             raise ValueError(f"models[{name!r}] must be one of {', '.join(_MODELS)}, got {type(model).__name__}")
         made[name] = [type(model).__name__, arguments]
@@ -83,10 +89,11 @@ def load_models(path: str | os.PathLike[str], *, device: torch.device | str | No
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        vocabulary = Vocabulary(arrays["words"].tobytes().decode().split("\n"))
+        words = arrays["words"].tobytes().decode()
+        vocabulary = Vocabulary(words.split("\n") if words else [])
         models = {}
         for name, (kind, arguments) in json.loads(arrays["models"].tobytes()).items():
-            model = _MODELS[kind](**arguments, device="cpu")
+            model = _MODELS[kind](**arguments, device="cpu", generator=torch.Generator())
             model.load_state_dict(_state(arrays, name))
             models[name] = model.eval().to(device or torch.get_default_device())
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ebm_lib.nn import init_
-from ebm_lib.require import has_values, require_count
+from ebm_lib.require import has_values, require_count, require_nonempty
 
 
 class Attention(nn.Module):
@@ -97,7 +97,7 @@ class Attention(nn.Module):
         """The memory, and which of its tokens are seen, (..., 1, 1, S)."""
         memory = x if memory is None else memory
         _require_tokens("x", x, self.dim)
-        _require_tokens("memory", memory, self.dim)
+        require_nonempty("memory", _require_tokens("memory", memory, self.dim), -2)
         if padding is None:
             return memory, None
         if padding.dtype != torch.bool or padding.shape != memory.shape[:-1]:
@@ -209,6 +209,7 @@ class Transformer(nn.Module):
         return self.last_norm(x)
 
 
-def _require_tokens(name: str, tokens: Tensor, dim: int) -> None:
+def _require_tokens(name: str, tokens: Tensor, dim: int) -> Tensor:
     if tokens.ndim < 2 or tokens.shape[-1] != dim:
         raise ValueError(f"{name} must hold tokens (..., T, {dim}), got shape {tuple(tokens.shape)}")
+    return tokens

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ebm_lib._scale import near_one
 from ebm_lib.nn import init_
 from ebm_lib.require import require_count, require_finite, require_nonempty, require_positive
 from ebm_lib.text.vocabulary import SPECIAL, require_words
@@ -40,10 +41,14 @@ def noise_distribution(counts: Tensor, power: float = 0.75, *, dtype: torch.dtyp
     """
     if not 0 <= power < float("inf"):
         raise ValueError(f"power must be a number of at least 0, got {power}")
-    values = _require_counts(counts).to(dtype or torch.get_default_dtype())
+    dtype = dtype or torch.get_default_dtype()
+    # Half precision cannot hold the counts of a long text.
+    values = _require_counts(counts).to(dtype if torch.finfo(dtype).bits >= 32 else torch.float32)
+    if power > 1:  # lest the powers overflow
+        values = values / values[len(SPECIAL) :].max()
     weights = torch.where(values > 0, values**power, 0.0)
     weights[: len(SPECIAL)] = 0
-    return weights / weights.sum()
+    return (weights / weights.sum()).to(dtype)
 
 
 def draw_words(noise: Tensor, shape: tuple[int, ...], *, generator: torch.Generator | None = None) -> Tensor:
@@ -295,7 +300,7 @@ def nearest(vectors: Tensor, words: Tensor, k: int = 8) -> tuple[Tensor, Tensor]
     require_count("k", k)
     if k > (most := len(vectors) - len(SPECIAL) - 1):
         raise ValueError(f"k must be at most {most}, the words that are not special and not the word itself, got {k}")
-    directions = F.normalize(vectors, dim=-1)
+    directions = F.normalize(near_one(vectors, -1), dim=-1)
     cosines = directions[words] @ directions.T
     cosines[..., : len(SPECIAL)] = -torch.inf
     cosines = cosines.scatter(-1, words[..., None].long(), -torch.inf)

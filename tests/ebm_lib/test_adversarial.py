@@ -132,6 +132,18 @@ def test_pulling_away_by_a_loop_and_at_its_extremes():
     assert adv.pulling_away(close - 0.1 * slope) < adv.pulling_away(close)
 
 
+def test_pulling_aways_slopes_are_those_of_differences():
+    assert torch.autograd.gradcheck(adv.pulling_away, numbers(2, 4, 3).requires_grad_())
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-25, 1e25])
+def test_pulling_away_does_not_depend_on_lengths(scale):
+    codes = numbers(2, 4, 3).float()
+    torch.testing.assert_close(adv.pulling_away(scale * codes), adv.pulling_away(codes))
+    mixed = codes * torch.tensor([scale, 1.0, 1 / scale, 2.0])[:, None]  # each code has its own
+    torch.testing.assert_close(adv.pulling_away(mixed), adv.pulling_away(codes))
+
+
 # ---- Wasserstein GAN
 
 
@@ -190,9 +202,16 @@ def test_the_mixes_are_uniform_between_the_pair_and_repeatable():
     assert torch.equal(seeded(), seeded())
 
 
+def test_each_pair_has_a_mix_of_its_own_whatever_the_leading_dimensions():
+    y = torch.zeros(3, 3, 1, dtype=F64)
+    u = adv.gradient_penalty(half_square, y, y + 1, slope=0, generator=torch.Generator().manual_seed(0)).sqrt()
+    assert u.shape == (3, 3)
+    assert len(u.unique()) == 9
+
+
 def test_the_penalty_teaches_the_critic_and_not_the_generator():
     critic = EnergyMLP((2,), (8,), generator=torch.Generator().manual_seed(0), dtype=F64)
-    y, y_hat = numbers(5, 2), numbers(5, 2, seed=1).requires_grad_()
+    y, y_hat = (numbers(5, 2, seed=s).requires_grad_() for s in (0, 1))
     u = torch.full((5,), 0.25, dtype=F64)
     names, values = zip(*critic.named_parameters(), strict=True)
 
@@ -203,9 +222,9 @@ def test_the_penalty_teaches_the_critic_and_not_the_generator():
     leaves = [v.detach().clone().requires_grad_() for v in values]
     assert torch.autograd.gradcheck(of_parameters, leaves, fast_mode=True)
     loss = adv.gradient_penalty(critic, y, y_hat, mix=u).sum()
-    to_weights, to_points = torch.autograd.grad(loss, [critic.linears[0].weight, y_hat], allow_unused=True)
+    to_weights, *to_points = torch.autograd.grad(loss, [critic.linears[0].weight, y, y_hat], allow_unused=True)
     assert to_weights.abs().max() > 1e-3
-    assert to_points is None
+    assert to_points == [None, None]
 
 
 # ---- mode coverage
@@ -281,6 +300,11 @@ def test_drawn_mixes_stay_on_the_points_device_whatever_the_generators():
         assert adv.gradient_penalty(half_square, y, y, generator=generator).device.type == "meta"
 
 
+def test_a_mix_of_another_dtype_does_not_change_that_of_the_points():
+    y = Y.float()
+    assert adv.gradient_penalty(half_square, y, y + 1, mix=torch.full((4,), 0.5, dtype=F64)).dtype == torch.float32
+
+
 @ALL
 def test_a_batch_is_vmap_of_its_members(call, tensors):
     torch.testing.assert_close(torch.func.vmap(call)(*tensors), call(*tensors))
@@ -312,16 +336,22 @@ def test_an_impossible_contrastive_point_needs_no_push():
         (lambda: adv.gan_critic(P, N[:, None]), "same number of dimensions"),
         (lambda: adv.gan_critic(P.long(), N), "positive must be floating point"),
         (lambda: adv.ebgan_critic(-P.abs(), N.abs()), "positive must be energies of at least 0, the lowest is -"),
+        (lambda: adv.ebgan_critic(torch.tensor([1.0, -1.0]), N.abs()[:2]), "positive must be energies of at least 0"),
         (lambda: adv.ebgan_critic(P.abs(), -N.abs()), "negative must be energies of at least 0, the lowest is -"),
         (lambda: adv.ebgan_critic(P.abs(), N.abs(), -1.0), "margin must be finite and at least 0"),
         (lambda: adv.pulling_away(Y[:1]), r"codes must be \(..., B, L\) with B ≥ 2, got \(1, 3\)"),
         (lambda: adv.pulling_away(Y[0]), r"B ≥ 2, got \(3,\)"),
         (lambda: adv.pulling_away(Y * 0), "no direction"),
+        (lambda: adv.pulling_away(torch.tensor([[1.0, 0.0], [0.0, 0.0]])), "no direction"),
         (lambda: adv.gradient_penalty(half_square, Y, Z[:2]), r"same shape, got \(4, 3\) and \(2, 3\)"),
         (lambda: adv.gradient_penalty(half_square, Y, Z, slope=-1.0), "slope must be a positive number"),
         (lambda: adv.gradient_penalty(half_square, Y, Z, mix=Y), r"one number per pair, shape \(4,\), got \(4, 3\)"),
         (lambda: adv.gradient_penalty(half_square, Y, Z, mix=P.abs() + 1), "mix must lie from 0 to 1, got 1"),
         (lambda: adv.gradient_penalty(half_square, Y, Z, mix=-P.abs()), "mix must lie from 0 to 1, got -"),
+        (
+            lambda: adv.gradient_penalty(half_square, Y[:2], Z[:2], mix=torch.tensor([0.5, 1.5])),
+            "mix must lie from 0 to 1",
+        ),
         (lambda: adv.gradient_penalty(half_square, Y, Z, mix=P * math.nan), "mix must be finite"),
         (lambda: adv.gradient_penalty(lambda y: y, Y, Z), "one number per sample"),
         (lambda: adv.gradient_penalty(half_square, Y.long(), Z.long()), "y must be floating point"),

@@ -173,6 +173,17 @@ def test_far_and_near_limits():
     torch.testing.assert_close(by_weight, ((MEANS[0] + 3 * MEANS[2]) / 4).expand(10, 2), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_however_small_sigma_the_nearest_point_of_any_weight_is_the_answer(dtype):
+    two, y_hat = torch.tensor([[-1.0], [1.0]], dtype=dtype), torch.tensor([[0.3], [-9.0], [1.0], [0.0]], dtype=dtype)
+    nearest = torch.tensor([[1.0], [-1.0], [1.0], [0.0]], dtype=dtype)  # both, where they are equally near
+    for sigma in (1e-15, 1e-20, 1e-200, torch.full((4,), 1e-18), torch.full((4,), 1e-30)):
+        assert torch.equal(dn.optimal_denoiser(y_hat, two, sigma), nearest)
+        for weights in ([1.0, 0.0], [0.0, 1.0]):
+            alone = two[weights.index(1.0)].expand(4, 1)
+            assert torch.equal(dn.optimal_denoiser(y_hat, two, sigma, weights=weights), alone)
+
+
 @pytest.mark.parametrize("sigma", [0.3, 1.2])
 def test_energy_denoiser_and_score_lead_to_each_other(sigma):
     y = numbers(8, 2, seed=2)
@@ -206,6 +217,29 @@ def test_the_optimal_auto_encoders_energy_is_a_squared_slope_and_vanishes_on_the
     assert smoothed(ridge) > smoothed(beside) > smoothed(valley)
     assert energy(ridge) < 1e-20  # as low as on the data, half way between them
     assert energy(beside) > 0.1
+
+
+NETWORK = MLP((2, 5, 2), generator=seeded(), dtype=F64)
+OTHER = numbers(3, 2, seed=3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        dn.reconstruction_energy(NETWORK),
+        dn.score_of(NETWORK, 0.5),
+        dn.denoiser_of(lambda y: y.pow(4).sum(-1), 0.5),
+        lambda y: dn.denoising_loss(NETWORK, OTHER, y),
+        lambda y: dn.denoising_loss(NETWORK, y, OTHER),
+        lambda y: dn.optimal_denoiser(y, MEANS, 0.5),
+        lambda y: dn.optimal_denoiser(y, MEANS, 0.5, noise=0.7, weights=WEIGHTS),
+    ],
+    ids=["energy", "score", "denoiser", "loss, y_hat", "loss, y", "optimal, points", "optimal, mixture"],
+)
+def test_slopes_and_curvatures_in_the_points_are_those_of_differences(call):
+    y = numbers(3, 2, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(call, y)
+    assert torch.autograd.gradgradcheck(call, y)
 
 
 # ---- the contract
@@ -246,6 +280,12 @@ def test_the_data_go_to_where_the_points_are():
     assert (restored.device.type, restored.dtype) == ("meta", torch.float32)
 
 
+def test_a_sigma_of_another_dtype_does_not_change_that_of_the_points():
+    wide = torch.full((4,), 0.5, dtype=F64)
+    assert dn.add_noise(Y.float(), wide).y_hat.dtype == torch.float32
+    assert dn.optimal_denoiser(Y.float(), Y, wide).dtype == torch.float32
+
+
 @ALL
 def test_the_same_generator_state_gives_the_same_and_global_state_is_left_alone(call):
     torch.manual_seed(5)
@@ -280,6 +320,7 @@ sharp = lambda y: y[..., :2]
         (lambda: dn.add_noise(Y, 0.0), "sigma must be a positive number, got 0"),
         (lambda: dn.add_noise(Y, torch.ones(3)), r"sigma must be a number or one per point, \(4,\), got \(3,\)"),
         (lambda: dn.add_noise(Y, torch.zeros(4)), "sigma must be positive, the lowest is 0"),
+        (lambda: dn.add_noise(Y, torch.tensor([0.5, 0.5, 0.0, 0.5])), "sigma must be positive, the lowest is 0"),
         (lambda: dn.add_noise(Y, torch.full((4,), math.nan)), "sigma must be finite"),
         (lambda: dn.hide(Y, 1.5), "p must be a probability"),
         (lambda: dn.salt_and_pepper(Y, -0.1), "p must be a probability"),
@@ -287,6 +328,9 @@ sharp = lambda y: y[..., :2]
         (lambda: dn.hide_blocks(Y, (2, 2), (1, 1)), r"shape must be that of the images, H·W = 6, got \(2, 2\)"),
         (lambda: dn.hide_blocks(Y, (2, 3), (3, 1)), r"size must lie from 1 to the image's \(2, 3\), got \(3, 1\)"),
         (lambda: dn.hide_blocks(Y, (2, 3), (1, 0)), r"got \(1, 0\)"),
+        (lambda: dn.hide_blocks(Y, (1, 2, 3), (1, 1)), r"shape must be two numbers, .*got \(1, 2, 3\)"),
+        (lambda: dn.hide_blocks(Y, (2, 3), (1,)), r"size must be two numbers, .*got \(1,\)"),
+        (lambda: dn.hide_blocks(Y, (-2, -3), (1, 1)), "shape must be a whole number of at least 0, got -2"),
         (lambda: dn.hide_blocks(Y, (2, 3), (1, 1), count=0), "count must be a whole number of at least 1"),
         (lambda: dn.denoising_loss(sharp, Y, Y), r"denoiser must return a point per point, \(4, 6\), got \(4, 2\)"),
         (lambda: dn.denoising_loss(sharp, Y, Y[:1]), r"y_hat must have the shape of y, \(4, 6\), got \(1, 6\)"),
@@ -295,6 +339,7 @@ sharp = lambda y: y[..., :2]
         (lambda: dn.denoising_loss(lambda y: y / 0, Y, Y), "denoised points must be finite"),
         (lambda: dn.reconstruction_energy(sharp)(Y), "denoiser must return a point per point"),
         (lambda: dn.optimal_denoiser(Y, Y[:, :2], 1.0), r"data must be \(N, D\) with N ≥ 1 and D = 6, got \(4, 2\)"),
+        (lambda: dn.optimal_denoiser(1e30 * Y.float(), Y, 1.0), "squared distances of y_hat from data must be finite"),
         (lambda: dn.optimal_denoiser(Y, Y[:0], 1.0), r"got \(0, 6\)"),
         (lambda: dn.optimal_denoiser(Y, Y, 1.0, noise=-1.0), "noise must be a positive number"),
         (lambda: dn.optimal_denoiser(Y, Y, 1.0, weights=[1, 2]), "weights must have shape"),
@@ -307,3 +352,8 @@ sharp = lambda y: y[..., :2]
 def test_bad_input_is_refused_with_a_reason(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_sizes_of_blocks_are_whole_numbers():
+    with pytest.raises(TypeError, match="size must be a whole number, got float"):
+        dn.hide_blocks(Y, (2, 3), (1.5, 2))

@@ -278,6 +278,9 @@ def test_conv_energys_weights_follow_the_generator_alone():
         assert not torch.equal(a, c), name
         single = conv_energy(dtype=torch.float32).get_parameter(name)
         assert torch.equal(single, a.float())
+    torchs = init_(nn.Conv2d(2, 3, 3, stride=2, padding=1, dtype=torch.float64), seeded(1))
+    assert torch.equal(other.convolutions[0].weight, torchs.weight)
+    assert torch.equal(other.convolutions[0].bias, torchs.bias)
     shadow = ConvEnergy((1, 28, 28), (4, 8), 16, device="meta")
     assert shadow(torch.zeros(3, 2, 784, device="meta")).shape == (3, 2)
     y = torch.randn(2, 70, dtype=torch.float64, generator=seeded(2))

@@ -237,6 +237,14 @@ def test_most_offending_answer_is_what_the_hinge_needs():
     assert (losses.hinge(right, worst, 1.0) >= single / 4 - 1e-12).all()
 
 
+@pytest.mark.parametrize(("dtype", "count"), [(torch.uint8, 256), (torch.int8, 128), (torch.int8, 200)])
+def test_targets_of_eight_bits_index_as_many_answers_as_there_are(dtype, count):
+    energy = torch.randn(3, count, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([0, 1, 127])
+    for loss in (losses.perceptron, losses.nll, losses.mee):
+        assert torch.equal(loss(energy, target.to(dtype)), loss(energy, target))
+
+
 flat, first = torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
 
 
@@ -263,6 +271,7 @@ flat, first = torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
         (lambda: losses.most_offending(flat, distance=flat, epsilon=math.nan), "epsilon must be at least 0, got nan"),
         (lambda: losses.most_offending(flat, distance=flat + math.nan), "distance must be finite"),
         (lambda: losses.most_offending(flat, distance=flat), "no wrong answer left"),
+        (lambda: losses.most_offending(flat, distance=torch.tensor([[1.0] * 3, [0.0] * 3])), "no wrong answer left"),
         (lambda: losses.most_offending(flat[:, :1], first), "no wrong answer left"),
         (lambda: losses.join(torch.zeros(2), torch.zeros(2, 0)), "negative must have at least one entry"),
         (lambda: losses.join(torch.zeros(2), torch.zeros(3, 1)), r"\(3, 1\) for \(2,\)"),

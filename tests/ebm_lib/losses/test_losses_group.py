@@ -370,6 +370,15 @@ def test_second_derivatives():
         assert torch.autograd.gradgradcheck(loss, (p, n))
 
 
+def test_rounding_does_not_carry_nca_below_zero():
+    g = torch.Generator().manual_seed(0)
+    positive, negative = torch.randn(20_000, 5, generator=g), 15 + torch.randn(20_000, 5, generator=g)
+    value, slope = slopes(losses.nca, positive, negative)
+    assert value.min() == 0
+    assert value.max() > 0
+    assert (slope[1] < 0).all()
+
+
 p2, n23 = torch.zeros(2), torch.zeros(2, 3)
 
 
@@ -391,6 +400,10 @@ def noise(p=p2, n=n23, c=0.0, log_p=p2, log_n=n23, **kwargs):
         (lambda: losses.info_nce(p2, n23 - math.inf), r"negative must be finite or \+inf"),
         (lambda: losses.nca(n23, n23, math.inf), "beta must be a positive finite number"),
         (lambda: losses.nca(n23 + math.inf, n23), "positive must have a finite energy in every group"),
+        (
+            lambda: losses.nca(torch.tensor([[0.0], [math.inf]]), n23),
+            "positive must have a finite energy in every group",
+        ),
         (lambda: losses.nca(torch.zeros(2, 0), n23), "positive must have at least one entry"),
         (lambda: losses.nca(torch.zeros(3, 1), n23), r"same leading shape.*got \(3, 1\) and \(2, 3\)"),
         (lambda: losses.general_margin(losses.hinge, p2, torch.zeros(3, 3)), "a group for each positive"),
@@ -416,6 +429,7 @@ def noise(p=p2, n=n23, c=0.0, log_p=p2, log_n=n23, **kwargs):
         (lambda: noise(log_p=p2 - math.inf), "log_noise_positive must be finite"),
         (lambda: noise(c=torch.zeros(3)), r"log_partition must broadcast to the shape of positive, \(2,\), got \(3,\)"),
         (lambda: noise(c=torch.zeros(1, 2)), r"\(2,\), got \(1, 2\)"),
+        (lambda: noise(c=torch.zeros(1, 1)), r"\(2,\), got \(1, 1\)"),
         (lambda: noise(c=math.nan), "log_partition must be finite"),
         (lambda: noise(ratio=0.0), "ratio must be a positive number, got 0"),
         (lambda: noise(beta=-1.0), "beta must be a positive number, got -1"),

@@ -46,6 +46,14 @@ def test_a_grid_shared_by_all_data_or_one_for_each_x():
     torch.testing.assert_close(losses.negative_log_likelihood(p, barred, 2.0), rows)
 
 
+def test_each_point_of_the_grid_may_have_a_volume_of_its_own():
+    g = torch.Generator().manual_seed(4)
+    p, values = torch.randn(3, generator=g, dtype=F64), torch.randn(3, 8, generator=g, dtype=F64)
+    volume = torch.rand(8, generator=g, dtype=F64)
+    rows = losses.negative_log_likelihood(p, values, 2.0, log_volume=volume.log())
+    torch.testing.assert_close(rows, p + ((-2 * values).exp() * volume).sum(-1).log() / 2)
+
+
 def test_on_a_finite_set_it_is_nll():
     g = torch.Generator().manual_seed(3)
     energy, target = torch.randn(5, 4, generator=g, dtype=F64), torch.tensor([0, 3, 1, 2, 2])
@@ -86,6 +94,9 @@ def test_with_samples_in_their_true_proportions_its_gradient_is_that_of_the_like
     torch.testing.assert_close(exact, torch.tensor([0.5 - 0.5, 0.25 - 0.3, 0.25 - 0.2], dtype=F64))
 
 
+Z23 = torch.zeros(2), torch.zeros(3)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -95,6 +106,17 @@ def test_with_samples_in_their_true_proportions_its_gradient_is_that_of_the_like
             lambda: losses.negative_log_likelihood(torch.zeros(2), torch.full((3,), math.inf)),
             "there is no distribution",
         ),
+        (
+            lambda: losses.negative_log_likelihood(torch.zeros(2), torch.tensor([[0.0, 1.0], [math.inf, math.inf]])),
+            "there is no distribution",
+        ),
+        (lambda: losses.negative_log_likelihood(*Z23, log_volume=math.nan), "log_volume must be finite"),
+        (lambda: losses.negative_log_likelihood(*Z23, log_volume=math.inf), "log_volume must be finite"),
+        (
+            lambda: losses.negative_log_likelihood(*Z23, log_volume=torch.zeros(5, 1)),
+            r"grid_energy, \(3,\), got \(5, 1\)",
+        ),
+        (lambda: losses.negative_log_likelihood(*Z23, log_volume=torch.zeros(2)), r"grid_energy, \(3,\), got \(2,\)"),
         (lambda: losses.negative_log_likelihood(torch.zeros(2), torch.zeros(3), 0.0), "beta must be a positive number"),
         (lambda: losses.negative_log_likelihood(torch.tensor([math.inf]), torch.zeros(3)), "positive must be finite"),
         (lambda: losses.contrastive_divergence(torch.zeros(2), torch.zeros(0)), "negative must have at least one"),

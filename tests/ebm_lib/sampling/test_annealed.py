@@ -100,6 +100,34 @@ def test_a_geometric_path_mixes_its_ends():
     assert [path(t)(x, y).item() for t in (0.0, 0.25, 1.0)] == [7.0, 0.75 * 7 + 0.25 * 10, 10.0]
 
 
+def test_the_ends_of_a_geometric_path_may_be_impossible_where_the_other_is_not():
+
+    def box(y):
+        return torch.where((y.abs() < 1).all(-1), 0.0, math.inf)
+
+    outside, g = torch.tensor([[2.0]]), seeded(7)
+    assert sampling.geometric_path(box, gaussian(1.0))(1.0)(outside) == 2
+    assert sampling.geometric_path(gaussian(1.0), box)(0.0)(outside) == 2
+    path = sampling.geometric_path(box, gaussian(4.0))
+
+    def move(t, y, generator):
+        return sampling.mala(path(t), y, steps=1, step_size=0.2, generator=generator).position
+
+    start = 2 * torch.rand(4000, 1, generator=g, dtype=torch.float64) - 1
+    found = sampling.annealed_importance(path, start, move, fractions=20, generator=g)
+    exact = math.log(math.sqrt(math.pi / 2) * math.erf(math.sqrt(2)) / 2)  # E₁ within the box, over the box
+    assert found.log_ratio.item() == pytest.approx(exact, abs=4 * found.standard_error.item())
+    assert (found.position.abs() > 1).any()
+
+
+def test_transitions_in_place_leave_the_start_as_it_was():
+    start = torch.ones(4, 1)
+    path = sampling.geometric_path(gaussian(1.0), gaussian(2.0))
+    found = sampling.annealed_importance(path, start, lambda t, y, g: y.mul_(2), fractions=3)
+    assert (start == 1).all()
+    assert (found.position == 8).all()
+
+
 @pytest.mark.parametrize(
     ("kw", "message"),
     [
@@ -109,6 +137,7 @@ def test_a_geometric_path_mixes_its_ends():
         (dict(fractions=[0.0, 0.6, 0.6, 1.0]), "rise from 0 to 1"),
         (dict(fractions=[1.0]), "rise from 0 to 1"),
         (dict(fractions=torch.empty(3, device="meta")), "tensor without values"),
+        (dict(start=torch.ones(4, 1, dtype=torch.int64)), "start must be floating point, got torch.int64"),
         (dict(start=torch.zeros(3)), r"shape \(C, D\)"),
         (dict(start=torch.zeros(0, 2)), "at least one entry"),
         (dict(start=torch.tensor([[math.nan]])), "start must be finite"),

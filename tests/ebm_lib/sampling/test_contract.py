@@ -6,6 +6,10 @@ import pytest
 import torch
 
 from ebm_lib import sampling
+from ebm_lib.boltzmann import BoltzmannMachine
+from ebm_lib.nn import EnergyMLP
+
+WEIGHT = torch.nn.Parameter(torch.tensor(1.5))
 
 
 def energy(y):
@@ -193,6 +197,83 @@ def test_parameters_of_the_energy_get_no_gradient_even_where_gradients_are_off(s
     assert not found.position.requires_grad
 
 
+def weighed(y):
+    return WEIGHT * y.square().sum(-1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda y: sampling.gibbs_binary(weighed, (y > 0).to(y.dtype), sweeps=2, keep_every=1),
+        lambda y: sampling.gibbs((y,), (lambda x, g: WEIGHT * x,), sweeps=2, keep_every=1),
+        lambda y: sampling.annealed_importance(
+            sampling.geometric_path(energy, weighed), y, lambda t, y, g: y, fractions=2
+        ),
+        lambda y: sampling.annealed_importance(
+            sampling.geometric_path(weighed, weighed), y, lambda t, y, g: WEIGHT * y, fractions=2
+        ),
+        lambda y: sampling.ReplayBuffer(4, lambda n, g: WEIGHT * torch.ones(n, 2)).take(2),
+        lambda y: sampling.langevin(
+            energy, y, steps=2, step_size=0.1, bounds=(-9.0, 6 * WEIGHT.expand(3)), keep_every=1
+        ),
+        lambda y: sampling.hmc(energy, y, steps=2, step_size=0.1, mass=WEIGHT.expand(3), keep_every=1),
+    ],
+    ids=[
+        "gibbs_binary",
+        "gibbs",
+        "annealed, energy",
+        "annealed, move",
+        "replay, fresh",
+        "langevin, walls",
+        "hmc, mass",
+    ],
+)
+def test_no_graph_of_a_parameter_is_left_in_a_result(call):
+    found = tensors(call(sample()))
+    assert found
+    assert not any(t.requires_grad for t in found)
+
+
+def test_walls_and_masses_of_another_dtype_take_that_of_the_start():
+    network, start = EnergyMLP((3,), (4,), generator=torch.Generator().manual_seed(0)), sample(torch.float32)
+    wide = torch.full((3,), 9.0, dtype=torch.float64)
+    for found in (
+        sampling.langevin(network, start, steps=3, step_size=9.0, bounds=(-wide, wide)),
+        sampling.hmc(network, start, steps=3, step_size=0.1, mass=wide),
+    ):
+        assert (found.position.dtype, found.energy.dtype) == (torch.float32, torch.float32)
+
+
+@pytest.mark.parametrize("sampler", ["langevin", "mala", "hmc", "gibbs_binary", "machine"])
+def test_no_two_chains_share_their_noise(sampler):
+    start, g = torch.zeros(5, 4, 30, dtype=torch.float64), torch.Generator().manual_seed(0)
+    if sampler == "machine":
+        found = BoltzmannMachine(30, dtype=torch.float64, generator=g).gibbs(start, sweeps=1, generator=g)
+    elif sampler == "gibbs_binary":
+        found = sampling.gibbs_binary(energy, start, sweeps=1, generator=g).position
+    else:
+        found = getattr(sampling, sampler)(energy, start, steps=1, step_size=0.1, generator=g).position
+    assert len(found.reshape(20, 30).unique(dim=0)) == 20
+
+
+@pytest.mark.parametrize(
+    ("sampler", "kw"), [("mala", dict(step_size=2.5)), ("hmc", dict(step_size=1.9, leapfrog_steps=2))]
+)
+def test_no_two_chains_share_their_coin(sampler, kw):
+    start, g = torch.full((40, 50, 1), 0.1), torch.Generator().manual_seed(0)
+    found = getattr(sampling, sampler)(lambda y: y.square().sum(-1) / 2, start, steps=1, generator=g, **kw)
+    moved = (found.position != start)[..., 0].double()
+    assert 0.1 < moved.mean() < 0.9
+    for dim in (0, 1):
+        assert 0 < moved.mean(dim).var() < 0.1
+
+
+@pytest.mark.parametrize("sampler", ["langevin", "mala", "hmc"])
+def test_inference_mode_is_named_as_what_forbids_gradients(sampler):
+    with torch.inference_mode(), pytest.raises(ValueError, match="inference_mode rules out"):
+        getattr(sampling, sampler)(energy, sample(), steps=1, step_size=0.1)
+
+
 @pytest.mark.parametrize("sampler", ["langevin", "mala", "hmc"])
 @pytest.mark.parametrize(
     ("kw", "message"),
@@ -215,6 +296,7 @@ def test_parameters_of_the_energy_get_no_gradient_even_where_gradients_are_off(s
             r"start must be possible: the energy of chain \(0,\) there is inf",
         ),
         (dict(energy=lambda y: torch.zeros(y.shape[:-1])), "depend on its argument"),
+        (dict(energy=lambda y: WEIGHT * torch.ones(y.shape[:-1])), "depend on its argument.* no gradient"),
         (dict(energy=lambda y: y.sqrt().sum(-1), start=torch.zeros(1, 2)), "gradient at the start must be finite"),
     ],
 )

@@ -161,6 +161,35 @@ def test_chains_that_stand_still():
         sampling.autocorrelation(torch.cat([ar1(0.0, 50, 1), torch.full((50, 1, 1), 0.1)], 1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_diagnostics_do_not_depend_on_the_unit(dtype):
+    path = ar1(0.5, 101, 4, dim=2, seed=7).to(dtype) + 5 * torch.arange(4)[:, None]
+    for scale in (1e-250, 1e-25, 1e25, 1e250) if dtype == torch.float64 else (1e-25, 1e-12, 1e25):
+        scaled = scale * path
+        for function in (
+            sampling.effective_sample_size,
+            sampling.split_rhat,
+            sampling.autocorrelation,
+            lambda p: sampling.split_rhat(p, ranked=True),
+        ):
+            torch.testing.assert_close(function(scaled), function(path), rtol=1e-3, atol=1e-5)
+    exact = torch.ldexp(path.double(), torch.tensor(-90)).to(dtype)  # another unit without rounding
+    assert torch.equal(sampling.effective_sample_size(exact), sampling.effective_sample_size(path))
+
+
+def test_a_path_that_varies_in_its_unused_middle_alone_is_refused():
+    path = torch.zeros(13, 2, 1)
+    path[6] = 1.0
+    for function in (sampling.split_rhat, sampling.effective_sample_size):
+        with pytest.raises(ValueError, match="must vary: coordinate 0 is the same in all"):
+            function(path)
+
+
+def test_a_chain_whose_mean_rounds_stands_still_all_the_same():
+    with pytest.raises(ValueError, match="never does"):
+        sampling.autocorrelation(torch.full((3,), 0.1, dtype=torch.float64))  # their mean is not 0.1
+
+
 def test_acceptance_counts_the_moves_and_agrees_with_the_samplers_own():
     path = torch.tensor([[[0.0, 1.0]], [[0.0, 1.0]], [[0.0, 2.0]], [[0.0, 2.0]], [[5.0, 2.0]]])
     assert sampling.acceptance(path).tolist() == [0.5]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ebm_lib import sampling
+from ebm_lib.sampling import _gibbs
 
 
 def seeded(seed=0):
@@ -61,6 +62,13 @@ def test_blocks_of_different_sizes_reach_the_joint_law():
     assert found.paths is None
 
 
+def test_updates_in_place_change_neither_the_start_nor_the_path():
+    start = torch.zeros(3, 1)
+    found = sampling.gibbs((start,), (lambda x, g: x.add_(1),), sweeps=40, keep_every=1)
+    assert (start == 0).all()
+    assert torch.equal(found.paths[0], torch.arange(1.0, 41.0)[:, None, None].expand(-1, 3, 1))
+
+
 @pytest.mark.parametrize("at", [1, 32, 33, 40])
 def test_a_block_that_is_not_finite_is_named(at):
     calls = 0
@@ -85,6 +93,7 @@ def test_bad_blocks_are_refused():
         (lambda: sampling.gibbs((torch.zeros(1),), (same, same), sweeps=1), "got 2 for 1 blocks"),
         (lambda: sampling.gibbs((torch.tensor([math.nan]),), (same,), sweeps=1), "start, block 0 must be finite"),
         (lambda: sampling.gibbs((torch.zeros(2),), (lambda x, g: x[:1],), sweeps=1), r"update 0 must keep .*\(2,\)"),
+        (lambda: sampling.gibbs((torch.tensor(1.0),), (same,), sweeps=1), "start, block 0 must have a last dimension"),
         (lambda: sampling.gibbs((torch.zeros(2),), (same,), sweeps=0), "sweeps must be a whole number"),
         (
             lambda: sampling.gibbs((torch.zeros(2),), (same,), sweeps=2, keep_every=3),
@@ -166,6 +175,37 @@ def test_what_is_impossible_is_never_visited():
     found = sampling.gibbs_binary(energy, torch.zeros(500, 4), sweeps=20, keep_every=1, generator=seeded(6))
     assert found.path.sum(-1).max() == 2
     assert (found.path.sum(-1) == 2).any()
+
+
+def test_no_draw_of_a_conditional_is_rejected():
+    found = sampling.gibbs_binary(table_energy, STATES[:5], sweeps=2, generator=seeded())
+    assert found.acceptance.tolist() == [1.0] * 5
+    assert found.divergences.tolist() == [0] * 5
+
+
+def test_a_coin_of_zero_does_not_lead_where_nothing_is_possible(monkeypatch):
+    monkeypatch.setattr(_gibbs, "draw_coins", lambda shape, generator, dtype, device: torch.zeros(shape, dtype=dtype))
+
+    def barred(s):
+        return torch.where(s[..., 0] > 0, math.inf, 0 * s[..., 1])
+
+    assert sampling.gibbs_binary(barred, torch.zeros(2), sweeps=1).position.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("likely", [0.0, 1.0])
+def test_rare_events_stay_rare_in_half_precision(dtype, likely):
+    count, p = 1_000_000, 1 / (1 + math.exp(8))
+    start = torch.full((count, 1), 1 - likely, dtype=dtype)
+    found = sampling.gibbs_binary(lambda s: 8 * (s[..., 0] - likely).abs(), start, sweeps=1, generator=seeded())
+    rare = (found.position != likely).double().mean().item()
+    assert rare == pytest.approx(p, abs=5 * math.sqrt(p / count))
+
+
+def test_without_units_there_is_one_state():
+    found = sampling.gibbs_binary(lambda s: s.sum(-1), torch.zeros(3, 0), sweeps=2, keep_every=1)
+    assert found.position.shape == (3, 0)
+    assert found.path.shape == (2, 3, 0)
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])

@@ -127,6 +127,17 @@ def test_reflection_is_what_bouncing_by_hand_gives(y, low, width):
         assert found.item() == y
 
 
+def test_rounding_does_not_carry_a_folded_point_out_of_the_box():
+    low, high = torch.tensor(-3.5640344619750977), torch.tensor(-1.3284870290756226)
+    assert low <= sampling.reflect(torch.tensor([3.142608642578125]), low, high) <= high
+
+
+def test_a_chain_may_start_on_a_wall():
+    start = torch.tensor([[0.0], [1.0]])
+    found = sampling.langevin(lambda y: 0 * y.sum(-1), start, steps=5, step_size=0.1, bounds=(0.0, 1.0), keep_every=1)
+    assert ((found.path >= 0) & (found.path <= 1)).all()
+
+
 def test_walls_may_differ_per_coordinate():
     low, high = torch.tensor([0.0, -1.0]), torch.tensor([1.0, 3.0])
     assert sampling.reflect(torch.tensor([[1.25, 3.5], [-0.5, -1.5]]), low, high).tolist() == [[0.75, 2.5], [0.5, -0.5]]
@@ -232,9 +243,13 @@ def test_large_states_are_watched_more_often_not_less(monkeypatch):
         ((1.0, 0.0), "low below high"),
         ((0.0, math.inf), "bounds, high must be finite"),
         ((torch.zeros(3), 1.0), r"bounds, low must be a number or one per coordinate, shape \(2,\)"),
+        ((torch.tensor([0.0, 4.0]), torch.tensor([1.0, 3.0])), "low below high"),  # one of two
         ((0.6, 1.0), "start must lie within"),
+        ((-1.0, 0.5), "start must lie within"),  # one chain of four is outside
     ],
 )
 def test_bad_walls_are_refused(bounds, message):
+    start = torch.full((4, 2), 0.5)
+    start[2, 1] = 0.55
     with pytest.raises(ValueError, match=message):
-        sampling.langevin(lambda y: y.sum(-1), torch.full((4, 2), 0.5), steps=3, step_size=0.1, bounds=bounds)
+        sampling.langevin(lambda y: y.sum(-1), start, steps=3, step_size=0.1, bounds=bounds)

@@ -249,6 +249,17 @@ def test_a_proposal_of_infinite_energy_is_rejected_and_the_law_is_right_up_to_th
     assert found.divergences.sum() > 0  # a wall is an energy error without bound
 
 
+def test_a_coin_of_zero_does_not_lead_where_nothing_is_possible():
+
+    def wall(y):
+        return torch.where(y[..., 0] > 0, y[..., 0], math.inf)
+
+    state = sampling.start_state(wall, torch.tensor([[0.1]]))
+    there, info = sampling.mala_step(wall, state, torch.tensor([[-9.0]]), torch.zeros(1), step_size=0.5)
+    assert info.energy.item() == math.inf
+    assert (there.position.item(), there.energy.item()) == (state.position.item(), state.energy.item())
+
+
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 @pytest.mark.parametrize("at", [1, 32, 33, 45])
 @pytest.mark.parametrize("sampler", ["mala", "hmc"])
@@ -290,6 +301,19 @@ def test_broken_trajectories_are_counted_after_the_burn_in_and_never_accepted():
     assert edge == -1000  # Stan's
     fine = sampling.hmc(energy, start, steps=9, step_size=0.005, leapfrog_steps=4, generator=seeded())
     assert fine.divergences.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("size", "count"), [(990.0, 0), (1010.0, 1)])
+def test_a_divergence_begins_at_a_log_ratio_of_minus_a_thousand(size, count):
+    calls = -1  # the first call is the start's
+
+    def energy(y):
+        nonlocal calls
+        calls += 1
+        return 0 * y.sum(-1) + (size if calls == 1 else 0.0)
+
+    found = sampling.mala(energy, torch.zeros(1, 1), steps=1, step_size=1e-6, generator=seeded())
+    assert found.divergences.item() == count
 
 
 def test_bad_arguments_of_hmc_are_refused():

@@ -123,6 +123,28 @@ def test_a_restored_buffer_goes_on_exactly(tmp_path):
     assert len(empty) == 0
 
 
+def test_a_buffer_restored_before_it_was_full_goes_on_filling():
+    one, other = (sampling.ReplayBuffer(5, fresh, generator=seeded(s)) for s in (0, 1))
+    one.put(numbered(0, 1))
+    other.load_state_dict(one.state_dict())
+    for buffer in (one, other):
+        buffer.put(numbered(2, 3))
+        assert torch.equal(buffer.samples, numbered(0, 1, 2, 3))
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_buffer_begun_in_inference_mode_goes_on_outside(restored):
+    buffer = sampling.ReplayBuffer(5, fresh, generator=seeded())
+    with torch.inference_mode():
+        buffer.put(numbered(0, 1) + 0)
+        if restored:
+            buffer.load_state_dict(buffer.state_dict())
+    buffer.put(numbered(2))
+    with torch.inference_mode():
+        buffer.put(numbered(3))
+    assert ids(buffer.samples) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -142,6 +164,7 @@ def test_a_restored_buffer_goes_on_exactly(tmp_path):
         (lambda b: sampling.ReplayBuffer(3, lambda n, g: torch.zeros(n, 2) * math.nan).take(2), "must be finite"),
         (lambda b: b.load_state_dict(sampling.ReplayBuffer(4, fresh).state_dict()), "of capacity 4, this one's is 3"),
         (lambda b: b.load_state_dict(sampling.ReplayBuffer(3, fresh).state_dict()), "both have a generator"),
+        (lambda b: sampling.ReplayBuffer(3, fresh).load_state_dict(b.state_dict()), "both have a generator"),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -88,6 +88,11 @@ def test_energies_of_blanks_are_those_of_the_words_in_between_whatever_the_batch
         assert text.blank_energies(model, y, places, batch=batch).tolist() == pytest.approx(expected, rel=1e-12)
 
 
+def test_texts_without_a_word_have_no_blanks():
+    empty = torch.zeros(3, 0, dtype=torch.int64)
+    assert text.blank_energies(text.Unigram(Y, 5), empty, empty.bool()).shape == (0,)
+
+
 P = torch.tensor([False, True, False])
 
 
@@ -97,6 +102,7 @@ P = torch.tensor([False, True, False])
         (lambda: text.Unigram(torch.tensor([5]), 5), "from 0 to 4"),
         (lambda: text.Unigram(torch.tensor([1]), 5, alpha=0.0), "alpha must be positive"),
         (lambda: text.Unigram(torch.tensor([1]), 5, alpha=math.nan), "alpha must be positive"),
+        (lambda: text.Unigram(torch.tensor([1]), 5, alpha=math.inf), "alpha must be positive and finite, got inf"),
         (lambda: text.Bigram(torch.tensor([1, 5]), 5), "from 0 to 4"),
         (lambda: text.Bigram(torch.tensor([1]), 5), "at least one pair"),
         (lambda: text.Bigram([], 5), "at least one pair"),

@@ -63,10 +63,41 @@ def test_a_model_goes_where_it_is_asked_to(models, tmp_path):
         assert {p.device.type for p in model.parameters()} == {"meta"}
 
 
+def test_loading_models_leaves_the_global_generator_alone(models, tmp_path):
+    text.save_models(tmp_path / "m.npz", text.Vocabulary(["a", "b"]), models)
+    before = torch.get_rng_state()
+    text.load_models(tmp_path / "m.npz")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_vocabulary_of_special_words_alone_comes_back(tmp_path):
+    text.save_models(tmp_path / "m.npz", text.Vocabulary([]), {})
+    assert text.load_models(tmp_path / "m.npz").vocabulary.words == text.Vocabulary([]).words
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_nothing_in_a_file_is_unpickled(tmp_path):
+    np.savez(tmp_path / "m.npz", words=np.array([Trap(tmp_path / "sprung")], dtype=object))
+    with pytest.raises(ValueError, match="does not hold stored text models"):
+        text.load_models(tmp_path / "m.npz")
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_what_cannot_be_stored_or_read_is_refused(models, tmp_path):
     vocabulary, path = text.Vocabulary(["a", "b"]), tmp_path / "m.npz"
     with pytest.raises(ValueError, match="models\\['x'\\] must be one of MaskedLanguageModel"):
         text.save_models(path, vocabulary, {"x": (torch.nn.Linear(1, 1), {})})
+    with pytest.raises(ValueError, match="models must have names without a slash, got 'pairs/two'"):
+        text.save_models(path, vocabulary, {"pairs/two": models["pairs"]})
+    with pytest.raises(ValueError, match=r"words without a line break, got 'a\\nb'"):
+        text.save_models(path, text.Vocabulary(["c", "a\nb"]), models)
     with torch.no_grad():
         models["pairs"][0].u[6, 1] = 7e4
     with pytest.raises(ValueError, match="within ±65504, and u has not"):

@@ -168,6 +168,9 @@ def test_the_seed_is_the_model():
         (lambda: encoder()(rand(3, 8), torch.zeros(2, dtype=torch.bool)), r"padding must be bool of shape \(3,\)"),
         (lambda: encoder()(rand(3, 8), torch.zeros(3)), "padding must be bool"),
         (lambda: encoder()(rand(3, 8), torch.ones(3, dtype=torch.bool)), "at least one token"),
+        (lambda: encoder()(rand(2, 3, 8), torch.tensor([[False] * 3, [True] * 3])), "at least one token"),
+        (lambda: attention()(rand(3, 6), rand(0, 6)), r"memory must have at least one entry .*, got shape \(0, 6\)"),
+        (lambda: attention().weights(rand(3, 6), rand(0, 6)), "memory must have at least one entry"),
         (lambda: attention().weights(rand(3, 6), padding=torch.ones(3, dtype=torch.bool)), "at least one token"),
     ],
 )

@@ -89,8 +89,9 @@ def test_known_words_come_back(tokens):
 
 @given(st.lists(st.integers(0, 6), max_size=40))
 def test_words_are_counted(numbers):
-    counted = text.word_counts(torch.tensor(numbers, dtype=torch.int64), 7)
-    assert counted.tolist() == [numbers.count(word) for word in range(7)]
+    for dtype in (torch.int64, torch.int32):
+        counted = text.word_counts(torch.tensor(numbers, dtype=dtype), 7)
+        assert counted.tolist() == [numbers.count(word) for word in range(7)]
 
 
 @settings(deadline=None)

@@ -27,6 +27,16 @@ def test_noise_is_the_flattened_frequency(counts, power):
     assert q.tolist() == pytest.approx([mass / sum(masses) for mass in masses], rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_noise_from_long_texts_in_any_precision_and_at_any_power(dtype):
+    counts = torch.tensor([10**9, 0, 0, 0, 0, 8 * 10**7, 10**7, 0])
+    for power in (0.75, 1.0, 200.0):
+        masses = [0.0] * 5 + [8**power, 1.0, 0.0]
+        q = text.noise_distribution(counts, power, dtype=dtype)
+        assert q.dtype == dtype
+        assert q.tolist() == pytest.approx([m / sum(masses) for m in masses], rel=2 * torch.finfo(dtype).eps)
+
+
 def test_words_are_drawn_as_the_noise_says():
     noise = torch.tensor([0.0, 0.0, 0.2, 0.0, 0.5, 0.3, 0.0], dtype=D)
     drawn = text.draw_words(noise * 3, (300, 1000), generator=gen())
@@ -54,6 +64,13 @@ def test_frequent_words_are_thinned_by_the_papers_formula():
     assert share[5] < 0.2
     assert share[7] == 1
     assert (share[:5] == 0).all()
+
+
+def test_special_words_count_in_the_shares_of_the_text():
+    counts = torch.tensor([0, 9000, 0, 0, 0, 1000])
+    kept = text.subsample(torch.full((40_000,), 5), counts, 0.05, generator=gen())
+    p = math.sqrt(0.05 / 0.1)
+    assert abs(len(kept) / 40_000 - p) < 5 * math.sqrt(p * (1 - p) / 40_000)
 
 
 @settings(deadline=None)
@@ -180,6 +197,16 @@ def test_nearest_against_sorting(seed, k):
         expected = sorted(others, key=lambda w: -others[w])[:k]
         assert found[row, 0].tolist() == expected
         assert cosines[row, 0].tolist() == pytest.approx([others[w] for w in expected])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e25])
+def test_nearest_does_not_depend_on_lengths(scale):
+    vectors = torch.randn(9, 3, generator=gen())
+    expected, found = text.nearest(vectors, ONE, 3), text.nearest(scale * vectors, ONE, 3)
+    assert torch.equal(found[1], expected[1])
+    torch.testing.assert_close(found[0], expected[0])
+    vectors[7] = 0
+    assert text.nearest(vectors, torch.tensor([7]), 3)[0].tolist() == [[0.0] * 3]
 
 
 C = torch.tensor([0, 0, 0, 0, 0, 1, 1])
