@@ -220,8 +220,8 @@ def gradient_penalty(
 ) -> Tensor:
     r"""Gradient penalty: hold the energy's slope at a given value, on the way from a data point to a generated one.
 
-    .. math:: \mathcal L = \big(\lVert \nabla F(\tilde y) \rVert - s\big)^2, \qquad
-        \tilde y = y + u\,(\hat y - y), \quad u \sim U[0, 1)
+    .. math:: \mathcal L = \big(\lVert \nabla F(y + \alpha\,(\hat y - y)) \rVert - s\big)^2, \qquad
+        \alpha \sim U[0, 1)
 
     The weight is the caller's: 10 in the paper, for images. Slope 1 everywhere on the way is what the optimal
     Wasserstein critic has, when y and ŷ are drawn as a pair of the optimal plan; for independent pairs it is a
@@ -234,14 +234,14 @@ def gradient_penalty(
         y_hat: generated points, of the same shape. No gradient flows to either.
         slope: s ≥ 0, in units of energy per unit of y.
         one_sided: :math:`([\lVert \nabla F \rVert - s]^+)^2`.
-        mix: u, (...), from 0 to 1; drawn if None.
-        generator: where u comes from.
+        mix: α, (...), from 0 to 1; drawn if None.
+        generator: where α comes from.
 
     Returns:
         One value per pair, (...), ≥ 0, differentiable in the parameters of the energy.
 
     Raises:
-        ValueError: points of different shapes or not finite, s negative, u of another shape or outside [0, 1], an
+        ValueError: points of different shapes or not finite, s negative, α of another shape or outside [0, 1], an
             energy of the wrong shape, not finite or without gradient.
 
     Source: LeCun, The Energy-Based View of Self-Supervised Learning (GTC 2021), "Problem with Max Likelihood /
