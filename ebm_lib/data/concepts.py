@@ -109,7 +109,7 @@ def _heaps_distance(p: Tensor, parameter: Tensor) -> Tensor:
     return (nearest - HEAP).relu()
 
 
-#: The families of concepts, by name: name → :class:`Shape`.
+#: The families of concepts, each a :class:`Shape` under its name.
 SHAPES: dict[str, Shape] = {
     "circle": Shape(("radius",), (0.3,), (0.8,), False, _circle_points, _circle_distance),
     "square": Shape(
