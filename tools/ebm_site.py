@@ -1,8 +1,12 @@
 """A small Sphinx extension for this website; `_config.yml` loads it."""
 
+import re
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.environment.collectors.toctree import TocTreeCollector
 
 
 def skip_field_numbers(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
@@ -18,11 +22,30 @@ def plain_bibliography(app: Sphinx, page: str, template: str, context: dict[str,
         )
 
 
+def number_chapters_by_folder(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Give the pages of `book/05_regularized` the numbers 5.1, 5.2, … also while chapter 4 is still to be written.
+
+    Sphinx counts what it finds. The folders, the lecture map and the pages' links count what is planned, and a number
+    once printed should stay. Runs after Sphinx has numbered the sections; numbers the figures and equations anew.
+    """
+    for page, numbers in env.toc_secnumbers.items():
+        folder = re.match(r"book/(\d\d)_", page)
+        if folder is None:
+            continue
+        chapter = int(folder[1])
+        env.toc_secnumbers[page] = {anchor: number and (chapter, *number[1:]) for anchor, number in numbers.items()}
+        for entry in (env.titles[page], *env.tocs[page].findall(nodes.reference)):
+            if entry.get("secnumber"):
+                entry["secnumber"] = (chapter, *entry["secnumber"][1:])
+    return TocTreeCollector().assign_figure_numbers(env)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the above."""
     # Jupyter Book passes this setting of `sphinx_comments` even where that extension, which loads scripts from
     # other machines, is left out; an unknown setting would be a warning, and warnings fail the build.
     app.add_config_value("comments_config", {}, "html")
     app.connect("autodoc-skip-member", skip_field_numbers)
+    app.connect("env-get-updated", number_chapters_by_folder, priority=600)
     app.connect("html-page-context", plain_bibliography)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,7 @@
 """The built files themselves: links and anchors lead somewhere, nothing names this machine, the site is complete."""
 
 import getpass
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -102,3 +103,16 @@ def test_maths_is_served_from_here(built: Path):
     used = [p for p in built.rglob("book/**/*.html") if 'class="math' in p.read_text()]
     assert len(used) >= 8
     assert all("vendor/mathjax/tex-chtml.js" in p.read_text() for p in used)
+
+
+def test_numbers_are_those_of_the_folders(built: Path):
+    """Page `05_regularized/02_pca` is called 5.2, and its figures and equations begin with 5."""
+    lessons = sorted(built.glob("book/[0-9][0-9]_*/[0-9][0-9]_*.html"))
+    assert lessons
+    for lesson in lessons:
+        chapter, page = int(lesson.parent.name[:2]), int(lesson.name[:2])
+        text = lesson.read_text(encoding="utf-8")
+        assert f"<title>{chapter}.{page}. " in text, lesson.name
+        numbers = re.findall(r'caption-number">Fig\. (\d+)\.|class="eqno">\((\d+)\.', text)
+        assert numbers, lesson.name
+        assert {figure or equation for figure, equation in numbers} == {str(chapter)}, lesson.name
