@@ -15,7 +15,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ebm_lib import train
-from ebm_lib.latent.model import require_data, require_last
+from ebm_lib.latent.model import require_data, require_decoded, require_last
 from ebm_lib.nn import MLP, init_
 from ebm_lib.require import require_choice, require_count, require_positive
 
@@ -131,7 +131,7 @@ class AutoEncoder(nn.Module):
         """Return ȳ = Dec(z), (..., D), for z (..., K)."""
         require_last("z", z, self.K)
         if self.weights == "free":
-            return self.decoder(z)
+            return require_decoded(self.decoder(z), self.D, z)
         if self.weights == "tied":
             return z @ self.encoder.linears[0].weight + self.offset
         (layer,) = self.decoder.linears

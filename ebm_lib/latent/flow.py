@@ -57,7 +57,7 @@ class AffineCoupling(nn.Module):
         network: from the coordinates that stay to ŝ and t, an :class:`~ebm_lib.nn.MLP`.
 
     Raises:
-        ValueError: a mask that keeps all or none, bad widths or bound.
+        ValueError: a mask that keeps all or none, bad widths or bound; in both directions, another last dimension.
 
     Source: Dinh, Sohl-Dickstein and Bengio, Density Estimation Using Real NVP (ICLR 2017), section 3.2.
 
@@ -94,20 +94,25 @@ class AffineCoupling(nn.Module):
             self.network.linears[-1].weight.zero_()
             self.network.linears[-1].bias.zero_()
 
+    def _split(self, name: str, points: Tensor) -> tuple[Tensor, Tensor]:
+        if points.shape[-1:] != self.kept.shape:  # a wider one would lose coordinates in silence
+            raise ValueError(f"{name} must be (..., {len(self.kept)}), got shape {tuple(points.shape)}")
+        return points[..., self._stay], points[..., self._change]
+
     def _scale_and_shift(self, stay: Tensor) -> tuple[Tensor, Tensor]:
         log_scale, shift = self.network(stay).chunk(2, dim=-1)
         return self.bound * torch.tanh(log_scale / self.bound), shift
 
     def forward(self, y: Tensor) -> Mapped:
         """Map y to z, (..., D)."""
-        stay, change = y[..., self._stay], y[..., self._change]
+        stay, change = self._split("y", y)
         log_scale, shift = self._scale_and_shift(stay)
         z = torch.cat([change * log_scale.exp() + shift, stay], -1)[..., self._back]
         return Mapped(z, log_scale.sum(-1))
 
     def inverse(self, z: Tensor) -> Mapped:
         """Map z back to y, (..., D), with the inverse map's log-determinant."""
-        stay, change = z[..., self._stay], z[..., self._change]
+        stay, change = self._split("z", z)
         log_scale, shift = self._scale_and_shift(stay)
         y = torch.cat([(change - shift) * (-log_scale).exp(), stay], -1)[..., self._back]
         return Mapped(y, -log_scale.sum(-1))

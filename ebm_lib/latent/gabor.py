@@ -158,15 +158,17 @@ def fit_gabor(filters: Tensor, *, steps: int = 60, block_size: int | None = None
     fitted = _value(parameters, _pixels(height, width, parameters)) * size
     residual = (flat * size - fitted).square().sum(-1)
     x, y, turn, frequency, log_u, log_v, even, odd = parameters.unbind(-1)
-    orientation = turn % math.pi
-    # The same function seen from the other end, where θ was turned by half a circle: u changes sign, and so the sine.
-    half_turns = torch.floor(turn / math.pi) % 2
-    odd = torch.where(half_turns == 1, -odd, odd)
+    # Seen from the other end, where θ was turned by half a circle, u changes sign, and so the sine. What would be
+    # rounded up to π is 0.
+    half_turns = torch.floor(turn / math.pi + 4 * torch.finfo(filters.dtype).eps)
+    orientation = (turn - half_turns * math.pi).clamp_min(0)
+    odd = torch.where(half_turns % 2 == 1, -odd, odd)
+    phase = torch.atan2(-odd, even)
     result = (
         torch.stack([x, y], -1),
         orientation,
         frequency,
-        torch.atan2(-odd, even),
+        torch.where(phase + math.pi < 4 * torch.finfo(filters.dtype).eps, math.pi, phase),
         torch.stack([log_u, log_v], -1).exp(),
         torch.hypot(even, odd) * size[:, 0],
         1 - residual / centred.square().sum(-1),

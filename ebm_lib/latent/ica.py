@@ -29,7 +29,7 @@ def log_cosh(s: Tensor) -> Tensor:
         s: any shape, floating point.
 
     Returns:
-        The same shape, ≥ 0. No overflow at any s.
+        The same shape, ≥ 0 up to rounding. No overflow at any s.
 
     >>> log_cosh(torch.tensor([0.0, 1000.0]))
     tensor([  0.0000, 999.3068])

@@ -200,18 +200,14 @@ class _State:
         if 4 * len(moved) > len(codes):  # quicker to add all up again
             self.sums.zero_()
             for rows in self.rows:
-                self.sums += self._partial().index_add_(0, codes[rows], self.y[rows].to(self.work))
+                self.sums.index_add_(0, codes[rows], self.y[rows].double())
         else:
             for at in moved.split(4096):
-                samples = self.y.index_select(0, at).to(self.work)
-                gain = self._partial().index_add_(0, codes[at], samples)
-                self.sums += gain.index_add_(0, self.codes[at], samples, alpha=-1)
+                samples = self.y.index_select(0, at).double()
+                self.sums.index_add_(0, codes[at], samples).index_add_(0, self.codes[at], samples, alpha=-1)
         self.counts = torch.bincount(codes, minlength=len(self.counts)).double()
         self.codes.copy_(codes)
         return len(moved)
-
-    def _partial(self) -> Tensor:
-        return torch.zeros_like(self.sums, dtype=self.work)  # of few samples, so that single precision will do
 
     def _populate(self) -> int:
         """Give each prototype without samples the sample of highest energy; return how many got one."""

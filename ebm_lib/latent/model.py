@@ -107,6 +107,24 @@ def require_last(name: str, points: Tensor, size: int) -> Tensor:
     return points
 
 
+def require_decoded(decoded: Tensor, size: int, z: Tensor) -> Tensor:
+    """Return what a decoder made of codes z (..., L) if it is (..., size).
+
+    Raises:
+        ValueError: another shape, which would broadcast against y to an energy of something else.
+
+    >>> import torch
+    >>> require_decoded(torch.zeros(5, 1), 3, torch.zeros(5, 2))
+    Traceback (most recent call last):
+    ...
+    ValueError: decoder must return (5, 3), got (5, 1)
+    """
+    expected = (*z.shape[:-1], size)
+    if decoded.shape != expected:
+        raise ValueError(f"decoder must return {expected}, got {tuple(decoded.shape)}")
+    return decoded
+
+
 def require_data(y: Tensor, size: int, *, minimum: int = 1, name: str = "y") -> Tensor:
     """Return ``y`` if it can be learned from: (N, size), with at least ``minimum`` rows, all finite.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ebm_lib import train
 from ebm_lib.data.draw import kind_of, normal, uniform
 from ebm_lib.free_energy import over_discrete, posterior
-from ebm_lib.latent.model import require_data, require_last
+from ebm_lib.latent.model import require_data, require_decoded, require_last
 from ebm_lib.nn import MLP
 from ebm_lib.require import (
     has_values,
@@ -105,7 +105,7 @@ def volume_bound(threshold: float, beta: float, D: int) -> float:
         D: dimensions of y.
 
     Returns:
-        The volume, in units of y to the power D.
+        The volume, in units of y to the power D; inf where it is beyond a float.
 
     Raises:
         ValueError: beta not positive and finite, D below 1, a threshold that is not finite.
@@ -117,7 +117,8 @@ def volume_bound(threshold: float, beta: float, D: int) -> float:
     require_count("D", D)
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite energy, got {threshold}")
-    return math.exp(beta * threshold + D / 2 * math.log(math.pi / beta))
+    log_volume = beta * threshold + D / 2 * math.log(math.pi / beta)
+    return math.exp(log_volume) if log_volume < 709 else math.inf
 
 
 class FixedPrior(nn.Module):
@@ -203,7 +204,7 @@ class FixedPrior(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return ȳ = Dec(z), (..., D), for z (..., L)."""
-        return self.decoder(require_last("z", z, self.codes.shape[1]))
+        return require_decoded(self.decoder(require_last("z", z, self.codes.shape[1])), self.D, z)
 
     def energy(self, y: Tensor, z: Tensor) -> Tensor:
         """Return E(y, z), the squared distance of y, (..., D), from what z, (..., L), decodes to."""

@@ -38,7 +38,8 @@ def nearest(y: Tensor, W: Tensor, *, block_size: int | None = None) -> Nearest:
     .. math:: \check k = \operatorname*{argmin}_k \lVert y - W_k \rVert^2
 
     The search is by :math:`\lVert W_k \rVert^2 - 2 y^\top W_k`, one matrix product a block, in coordinates centred on
-    the prototypes; the energy of the one found is then computed from the difference, and is differentiable.
+    the prototypes; the energy of the one found is then computed from the difference, and is differentiable. Distances
+    whose squares differ by less than rounding of those from the centre, 1e-7 of them in float32, count as equal.
 
     Args:
         y: (..., D).

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ebm_lib import train
 from ebm_lib.data.draw import kind_of, normal
 from ebm_lib.inference import Descent
-from ebm_lib.latent.model import blocks, require_data, require_last
+from ebm_lib.latent.model import blocks, require_data, require_decoded, require_last
 from ebm_lib.nn import MLP
 from ebm_lib.require import has_values, require_count, require_finite, require_points, require_positive
 
@@ -42,7 +42,7 @@ def levenberg_marquardt(
     The decoder's own curvature is left out, so convergence is slow where y is far from everything decoded.
 
     Args:
-        decode: (L,) → (D,), differentiable, applied to each z on its own.
+        decode: (..., L) → (..., D), each z on its own, differentiable.
         y: (..., D).
         start: (..., L), the same leading shape.
         steps: how many, at most.
@@ -74,7 +74,7 @@ def levenberg_marquardt(
     jacobian = torch.func.jacfwd if z.shape[-1] < target.shape[-1] else torch.func.jacrev
     slope_of = torch.func.vmap(jacobian(decode))
     with torch.no_grad():
-        miss, J = target - decode(z), slope_of(z)
+        miss, J = target - require_decoded(decode(z), target.shape[-1], z), slope_of(z)
         energy = require_finite("energy", miss.square().sum(-1))
         tiny = torch.finfo(J.dtype).tiny
         mu = damping * J.square().sum(-2).mean(-1).clamp(min=tiny)
@@ -184,7 +184,7 @@ class Unregularized(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return ȳ = Dec(z), (..., D), for z (..., L)."""
-        return self.decoder(require_last("z", z, self.L))
+        return require_decoded(self.decoder(require_last("z", z, self.L)), self.D, z)
 
     def energy(self, y: Tensor, z: Tensor) -> Tensor:
         """Return E(y, z), the squared distance of y, (..., D), from what z, (..., L), decodes to."""
@@ -235,7 +235,7 @@ class Unregularized(nn.Module):
         if layer is None:
             raise ValueError(f"beta must be inf for a decoder with hidden layers: no closed form, got {beta}")
         sign, log_det = torch.linalg.slogdet(layer.weight.mT @ layer.weight * (beta / math.pi))
-        if has_values(sign) and (self.L > self.D or sign <= 0):
+        if has_values(sign) and (sign <= 0 or torch.linalg.matrix_rank(layer.weight.detach()) < self.L):
             raise ValueError(
                 f"beta must be inf: z is free along directions that do not change the decoder's output, and the "
                 f"integral over them diverges, got {beta} with {self.L} latent dimensions for {self.D}"

@@ -169,7 +169,7 @@ def ista(
     Raises:
         ValueError: shapes that do not fit, values not finite, a zero column in W, λ or η not positive.
 
-    Source: as :func:`ista_step`; the bound: Beck and Teboulle (2009), theorem 3.1.
+    Source: as :func:`ista_step`; the bound: Beck and Teboulle (2009).
 
     >>> ista(torch.tensor([3.0, 0.2]), torch.eye(2), lam=1.0, steps=1).z
     tensor([2.5000, 0.0000])
@@ -224,8 +224,8 @@ def fista(
         ValueError: as :func:`ista`.
 
     Source: Beck and Teboulle, A Fast Iterative Shrinkage-Thresholding Algorithm for Linear Inverse Problems (SIAM
-    Journal on Imaging Sciences 2009), theorem 4.4; the restart: O'Donoghue and Candès, Adaptive Restart for Accelerated
-    Gradient Schemes (Foundations of Computational Mathematics 2015), section 3.2.
+    Journal on Imaging Sciences 2009); the restart: O'Donoghue and Candès, Adaptive Restart for Accelerated
+    Gradient Schemes (Foundations of Computational Mathematics 2015).
 
     >>> fista(torch.tensor([3.0, 0.2]), torch.eye(2), lam=1.0, steps=1).z
     tensor([2.5000, 0.0000])
@@ -257,7 +257,7 @@ def duality_gap(y: Tensor, z: Tensor, W: Tensor, lam: float, *, nonnegative: boo
         ValueError: as :func:`sparse_energy`; a code with a negative entry where it must have none.
 
     Source: Kim, Koh, Lustig, Boyd and Gorinevsky, An Interior-Point Method for Large-Scale L1-Regularized Least Squares
-    (IEEE Journal of Selected Topics in Signal Processing 2007), section III.
+    (IEEE Journal of Selected Topics in Signal Processing 2007).
 
     >>> y, W = torch.tensor([3.0, 0.2]), torch.eye(2)
     >>> duality_gap(y, torch.zeros(2), W, 1.0), duality_gap(y, torch.tensor([2.5, 0.0]), W, 1.0)

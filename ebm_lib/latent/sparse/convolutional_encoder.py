@@ -118,7 +118,7 @@ class ConvLISTA(nn.Module):
                 codes hold for given filters.
             steps: updates.
             batch_size: pictures per update, at most N; None takes all.
-            lr: Adam's learning rate at the start; it falls to 0.
+            lr: Adam's learning rate at the start, for V 2η times that, with the model's η; it falls to 0.
             generator: draws the batches.
             progress: show a bar.
 
@@ -143,7 +143,12 @@ class ConvLISTA(nn.Module):
                 return module.energy(y).mean()
             return (module.encode(y) - codes).square().sum(-1).mean()
 
-        optimizer = torch.optim.Adam(self.parameters(), lr=require_positive("lr", lr))
+        # V begins as 2ηW, far smaller than the rest, and one rate for all would throw it about: Adam's steps do not
+        # shrink with what they move
+        require_positive("lr", lr)
+        rest = [parameter for parameter in self.parameters() if parameter is not self.encoder]
+        groups = [{"params": [self.encoder], "lr": 2 * self.model.max_step_size() * lr}, {"params": rest}]
+        optimizer = torch.optim.Adam(groups, lr=lr)
         wanted = self.model.W.requires_grad
         self.model.W.grad = None  # what has no gradient, Adam leaves alone
         self.model.W.requires_grad_(dictionary)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ebm_lib.latent.model import Learned, blocks, require_data, require_last
-from ebm_lib.latent.sparse._require import require_codes
+from ebm_lib.latent.sparse._require import require_codes, require_matrix
 from ebm_lib.nn import init_
 from ebm_lib.require import has_values, require_count, require_finite, require_positive
 
@@ -80,6 +80,7 @@ def dictionary_step(W: Tensor, code_moment: Tensor, cross_moment: Tensor, *, nor
     tensor([[0.],
             [1.]])
     """
+    require_matrix(W)
     D, K = W.shape
     if code_moment.shape != (K, K) or cross_moment.shape != (D, K):
         raise ValueError(

@@ -112,7 +112,7 @@ def inhibited_codes(
     Raises:
         ValueError: shapes that do not fit, values not finite, λ not positive, S not such a matrix.
 
-    Source: Szlam, Gregor and LeCun, Structured Sparse Coding via Lateral Inhibition (NIPS 2011), section 2.
+    Source: Szlam, Gregor and LeCun, Structured Sparse Coding via Lateral Inhibition (NIPS 2011).
 
     >>> inhibited_codes(torch.tensor([3.0, 2.0]), torch.eye(2), 0.2, competition(2, 2, 4.0))
     tensor([2.9000, 0.0000])

@@ -58,7 +58,7 @@ def sparse_codes(
         ValueError: shapes that do not fit, values not finite, a zero column in W, λ or tol not positive.
 
     Source: Friedman, Hastie and Tibshirani, Regularization Paths for Generalized Linear Models via Coordinate Descent
-    (Journal of Statistical Software 2010), section 2; Li and Osher, Coordinate Descent Optimization for l1 Minimization
+    (Journal of Statistical Software 2010); Li and Osher, Coordinate Descent Optimization for l1 Minimization
     with Application to Compressed Sensing (Inverse Problems and Imaging 2009).
 
     >>> sparse_codes(torch.tensor([[3.0, 0.2], [-1.0, -2.0]]), torch.eye(2), lam=1.0)

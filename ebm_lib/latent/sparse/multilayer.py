@@ -163,9 +163,10 @@ class ConvSparseStack(nn.Module):
             The history of each layer.
         """
         histories = []
-        for layer in self.layers:
+        for level, layer in enumerate(self.layers):
+            if level > 0:
+                y = self.layers[level - 1].infer(y, steps=inference_steps)
             histories.append(layer.learn(y, **options))
-            y = layer.infer(y, steps=inference_steps)
         return histories
 
     def learn(

@@ -31,7 +31,7 @@ class ScaledTanh(nn.Module):
         gain: g, (K,).
 
     Source: Kavukcuoglu, Ranzato and LeCun, Fast Inference in Sparse Coding Algorithms with Applications to Object
-    Recognition (2008), section 2.2.
+    Recognition (2008).
 
     >>> ScaledTanh(3, 5)(torch.zeros(2, 3)).detach().abs().sum()
     tensor(0.)

@@ -62,6 +62,6 @@ def proximal_gradient(
         else:
             ahead = new
         z = new
-        if tol and has_values(z) and moved.abs().max() <= tol * z.abs().max():
+        if tol and has_values(z) and (not z.numel() or moved.abs().max() <= tol * z.abs().max()):
             break
     return require_finite("codes", z)

@@ -72,7 +72,7 @@ def hard_threshold(u: Tensor, threshold: float | Tensor) -> Tensor:
     tensor([-3.,  0.,  2.])
     """
     _require_threshold(threshold)
-    return torch.where(u.abs() > threshold, u, torch.zeros_like(u))
+    return torch.where(u.abs() <= threshold, torch.zeros_like(u), u)  # so NaN stays NaN
 
 
 def group_soft_threshold(u: Tensor, threshold: float | Tensor, *, dim: int = -1) -> Tensor:

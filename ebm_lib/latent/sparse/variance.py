@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ebm_lib.latent.model import Learned, require_data, require_last
+from ebm_lib.latent.model import Learned, require_data, require_decoded, require_last
 from ebm_lib.latent.sparse.shrinkage import soft_threshold
 from ebm_lib.nn import MLP
 from ebm_lib.require import require_count, require_finite, require_positive
@@ -32,10 +32,10 @@ def variance_hinge(z: Tensor, *, target: float = 1.0) -> Tensor:
         One number, from 0 to K·T².
 
     Raises:
-        ValueError: a batch of one, which has no variance; T not positive.
+        ValueError: a batch of one, which has no variance; T not positive; codes that are not finite.
 
     Source: LeCun, From Machine Learning to Autonomous Intelligence, lecture 3 (Les Houches 2022), references; Evtimova
-    and LeCun, Sparse Coding with Multi-layer Decoders using Variance Regularization (TMLR 2022), equation 4.
+    and LeCun, Sparse Coding with Multi-layer Decoders using Variance Regularization (TMLR 2022).
 
     >>> variance_hinge(torch.tensor([[0.0, 0.0], [0.0, 2.0]]))
     tensor(1.)
@@ -43,6 +43,7 @@ def variance_hinge(z: Tensor, *, target: float = 1.0) -> Tensor:
     if z.ndim != 2 or len(z) < 2:
         raise ValueError(f"z must be the codes of a batch, (B, K) with B of at least 2, got shape {tuple(z.shape)}")
     require_positive("target", target)
+    require_finite("z", z)
     # The root's slope at 0 is infinite: a unit that is off everywhere would not know which way to go, and is left.
     variance = z.var(0)
     safe = torch.where(variance > 0, variance, torch.ones_like(variance))
@@ -110,7 +111,7 @@ class VarianceSparseCoding(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """ȳ = Dec(z), (..., K) gives (..., D)."""
-        return self.decoder(require_last("z", z, self.K))
+        return require_decoded(self.decoder(require_last("z", z, self.K)), self.D, z)
 
     def energy(self, y: Tensor, z: Tensor) -> Tensor:
         """E(y, z): (..., D) and (..., K) give (...), their leading dimensions broadcast."""

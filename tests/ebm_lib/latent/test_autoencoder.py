@@ -245,6 +245,8 @@ def test_bad_input_is_named():
         model(gauss(4, 3))
     with pytest.raises(ValueError, match=r"z must be \(\.\.\., 1\)"):
         model.decode(y)
+    with pytest.raises(ValueError, match=r"decoder must return \(4, 2\), got \(4, 1\)"):  # it would broadcast
+        AutoEncoder(2, 1, decoder=nn.Linear(1, 1, dtype=F64), dtype=F64)(y)
     with pytest.raises(ValueError, match="y must be finite"):
         model.learn(y * math.nan)
     with pytest.raises(ValueError, match=r"y must be \(N, 2\)"):

@@ -130,6 +130,13 @@ def test_energy_and_code_are_those_of_sparse_coding_with_the_matrix(shape, filte
     assert ((reached >= best - 1e-9) & (reached < 1.01 * best)).all()
 
 
+def test_the_tolerance_is_relative_to_the_codes():
+    model, y = coder(), draw(2, 42)
+    small = coder(lam=1e-5 * model.lam)
+    found = small.infer(1e-5 * y, tol=1e-3)
+    torch.testing.assert_close(1e5 * found, model.infer(y, tol=1e-3), rtol=1e-9, atol=1e-12)
+
+
 def test_the_code_moves_with_the_picture():
     model = coder((1, 12, 12), 3, 3, lam=0.3)
     small = torch.zeros(12, 12, dtype=F64)
@@ -217,6 +224,17 @@ def test_the_encoder_learns_either_target_and_leaves_the_filters():
         assert model.W.requires_grad
         assert model.W.grad is None
         assert (encoder(held_out) >= model.energy(held_out, model.infer(held_out, steps=2000, tol=0.0)) - 1e-9).all()
+
+
+def test_a_rate_that_suits_the_filters_does_not_throw_the_encoder_about():
+    # many filters: 2η is small, and so is V = 2ηW; at one rate for all, the first steps are as large as V itself
+    model = coder((1, 14, 14), 16, 6, lam=0.3)
+    assert 2 * model.max_step_size() < 0.05
+    y, held_out = draw(40, 196, seed=2), draw(20, 196, seed=3)
+    encoder = ConvLISTA(model, 3)
+    before = encoder(held_out).mean().item()
+    encoder.learn(y, steps=30, batch_size=8, lr=3e-2, generator=seeded(), progress=False)
+    assert encoder(held_out).mean().item() < 0.99 * before
 
 
 def test_encoder_and_decoder_learn_together():
@@ -352,6 +370,7 @@ def test_a_stack_refuses_layers_that_do_not_fit():
 def test_protocols_device_dtype_and_seed():
     model, y = coder(), draw(2, 42)
     assert isinstance(model, LatentModel)
+    assert model(y[:0]).shape == (0,)
     assert isinstance(ConvLISTA(model), Model)
     assert isinstance(stacked(), LatentModel)
     assert torch.equal(coder()(y), model(y))

@@ -133,6 +133,10 @@ def test_bad_input_is_refused():
             AffineCoupling(kept)
     with pytest.raises(ValueError, match="bound must be"):
         Flow(2, bound=0.0)
+    layer = AffineCoupling(torch.tensor([True, False]), (4,))
+    for direction in (layer, layer.inverse):  # of three coordinates it would return two
+        with pytest.raises(ValueError, match=r"must be \(..., 2\), got shape \(5, 3\)"):
+            direction(torch.zeros(5, 3))
     flow = Flow(2, 2, (4,))
     with pytest.raises(ValueError, match=r"y must be \(..., 2\)"):
         flow(torch.zeros(4, 3))

@@ -117,6 +117,36 @@ def test_symmetries():
     assert ((found.orientation >= 0) & (found.orientation < math.pi)).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_upright_bars_and_mirrored_waves_stay_within_the_ranges_of_their_angles(dtype):
+    known = some(24, seed=9)
+    known["orientation"] = torch.zeros(24, dtype=F64)
+    known["phase"] = torch.tensor([0.0, math.pi, 1.0, -2.0], dtype=F64).repeat(6)
+    drawn = gabor_function((12, 12), **known).to(dtype)
+    found = fit_gabor(drawn)
+    assert found.r2.min() > 0.9999
+    assert ((found.orientation.double() >= 0) & (found.orientation.double() < math.pi)).all()
+    upright = found.orientation < 0.1
+    assert (upright | (found.orientation > math.pi - 0.1)).all()  # both are upright: the angle is a circle's
+    assert (found.phase > -torch.tensor(math.pi, dtype=dtype)).all()
+    again = gabor_function((12, 12), *(part.double() for part in found[:6]))
+    torch.testing.assert_close(again, found.fitted.double(), rtol=0, atol=1e-4)
+
+
+def test_the_fit_stays_within_its_bounds_and_reaches_them():
+    known = some(8, 6, seed=10)
+    known["center"] = torch.tensor([8.5, 2.5], dtype=F64).expand(8, 2)
+    wide = fit_gabor(gabor_function((6, 11), **known))
+    assert wide.r2.min() > 0.99  # the centre may lie anywhere on a filter that is not square
+    found = fit_gabor(torch.randn(40, 6, 11, generator=seeded(11), dtype=F64))
+    x, y = found.center.unbind(-1)
+    assert ((x >= 0) & (x <= 10) & (y >= 0) & (y <= 5)).all()
+    turn = found.orientation
+    assert (found.frequency * torch.maximum(turn.cos().abs(), turn.sin().abs()) <= 0.5 + 1e-9).all()
+    assert (found.frequency >= 0.5 / 11 - 1e-9).all()
+    assert ((found.sigma >= 0.4 - 1e-9) & (found.sigma <= 22 + 1e-9)).all()
+
+
 def test_filters_do_not_influence_each_other_and_shapes_need_not_be_square():
     drawn = gabor_function((9, 14), **some(7, 9, seed=8))
     together, apart = fit_gabor(drawn), fit_gabor(drawn, block_size=2)

@@ -103,6 +103,13 @@ def test_the_nearest_is_found_far_from_the_origin_with_ties_and_in_any_block_siz
     assert nearest(torch.zeros(5, 4, device="meta"), W.to("meta")).energy.shape == (5,)
 
 
+def test_energies_keep_their_digits_far_from_the_origin():
+    y, W = (points(20, 3) + 1e3).float(), (points(3, 4, seed=1) + 1e3).float()
+    exact = (y.double()[:, None] - W.double().T).square().sum(-1)
+    torch.testing.assert_close(model_at(W).energies(y).double(), exact, rtol=0, atol=1e-4)
+    torch.testing.assert_close(model_at(W)(y).double(), exact.amin(-1), rtol=1e-5, atol=1e-7)
+
+
 # ---- learning
 
 
@@ -130,6 +137,28 @@ def test_the_short_cuts_change_nothing(dtype, kind, monkeypatch):
         if r == 40 or step.changed == 0:
             break
     assert any(active is not None and not active.all() for active in spared), "the bounds were never in use"
+
+
+@pytest.mark.parametrize("case", ["offset", "far apart"])
+def test_in_single_precision_prototypes_and_loss_are_exact_far_from_the_origin(case):
+    if case == "offset":
+        y = (points(4000, 3) + 1e5).float()
+    else:  # the loss is a small rest of a large variance
+        y = clusters(4000, 3, 4, spread=0.1) * 10
+        y = y.float()
+    W = kmeans_plus_plus(y, 4, generator=torch.Generator().manual_seed(0))
+    for step in itertools.islice(lloyd(y, W), 4):
+        means = torch.stack([y[step.codes == k].double().mean(0) for k in range(4)], -1)
+        torch.testing.assert_close(step.W, means.float(), rtol=1e-7, atol=1e-7)
+        held = (y.double() - means.T[step.codes]).square().sum(-1).mean().item()
+        assert step.loss == pytest.approx(held, rel=1e-6)
+
+
+def test_rounds_do_not_depend_on_the_units_of_the_data():
+    y = clusters(2000, 3, 5, spread=2.0)
+    rounds = {len(model_at(c * y[:5].T).learn(c * y, start="current", tol=1e-3).loss) for c in (1e-4, 1.0, 1e4)}
+    assert len(rounds) == 1
+    assert rounds.pop() < len(model_at(y[:5].T).learn(y, start="current", tol=1e-5).loss)
 
 
 def test_the_bounds_do_save_work(monkeypatch):
@@ -195,6 +224,9 @@ def test_a_prototype_without_samples_takes_the_worst_one():
     assert step.codes.tolist() == [0, 0, 0, 1] or step.codes.bincount(minlength=3).min() > 0
     assert step.W[0, 1].item() == 30
     assert step.loss < lloyd_step(y, torch.tensor([[1.0, 30.0]], dtype=F64)).loss  # 3 prototypes beat 2
+    # The worst sample may be all that another prototype has: then it stays there
+    step = lloyd_step(torch.tensor([[0.0], [0.1], [0.2], [100.0]], dtype=F64), start.new_tensor([[0.1, 60.0, 500.0]]))
+    assert step.codes.bincount(minlength=3).tolist() == [2, 1, 1]
     alike = torch.ones(5, 2, dtype=F64)
     record = model_at(points(2, 3)).learn(alike, start="current")
     assert record.loss[-1] == 0

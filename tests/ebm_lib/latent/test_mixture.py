@@ -284,6 +284,33 @@ def test_assign_takes_what_the_kind_can_hold_and_refuses_the_rest(covariance):
         GaussianMixture(3, 3, covariance=covariance, equal_weights=True, dtype=F64).assign(fitted)
 
 
+def test_energies_keep_their_digits_far_from_the_origin():
+    y = (points(30, 2) + 1e3).float()
+    mean, covariance = (points(2, 3, seed=1) + 1e3).float(), 0.01 * torch.eye(2).expand(3, 2, 2)
+    single = Components(torch.zeros(3), mean, covariance)
+    exact = component_energies(y.double(), Components(*(part.double() for part in single)))
+    torch.testing.assert_close(component_energies(y, single).double(), exact, rtol=1e-5, atol=1e-3)
+
+
+def test_a_component_with_next_to_no_share_of_any_sample_stays():
+    far = Components(points(2) * 0, torch.tensor([[0.0, 12.0]], dtype=F64), torch.ones(2, 1, 1, dtype=F64))
+    step = em_step(points(50, 1), far)  # shares of e⁻⁴⁰ and less
+    assert step.components.mean[0, 1].item() == 12
+    assert step.components.log_weight[1] < -40
+
+
+def test_of_several_starts_the_best_is_kept():
+    y, seed = points(200, 2) + 4 * points(4, 2, seed=1).repeat(50, 1), lambda: torch.Generator().manual_seed(2)
+    kind = {"covariance": "spherical", "dtype": F64}
+    g, options = seed(), {"start": "samples", "rounds": 15, "tol": 0.0}
+    alone = [GaussianMixture(2, 4, **kind).learn(y, generator=g, **options).loss for _ in range(6)]
+    best = min(alone, key=lambda loss: loss[-1])
+    assert all(best is not one for one in (alone[0], alone[-1]))
+    model = GaussianMixture(2, 4, **kind)
+    assert model.learn(y, generator=seed(), restarts=6, **options).loss == best
+    assert model(y).mean().item() == pytest.approx(best[-1], rel=1e-9)
+
+
 def test_equal_weights_stay_equal():
     y = mixed(300, 2, 3)
     model = GaussianMixture(2, 3, equal_weights=True, dtype=F64)

@@ -116,6 +116,7 @@ def test_volume_below_any_threshold_is_within_the_bound_and_meets_it_for_a_singl
         area = (ball(BOX.points) <= t).double().sum().item() * math.exp(BOX.log_cell)
         assert area == pytest.approx(math.pi * t, rel=0.05)
         assert area <= volume_bound(t, 4.0, 2)
+    assert volume_bound(20.0, 50.0, 2) == math.inf  # no float is as large as e¹⁰⁰⁰
     # The bound is tight to first order where the density is constant: here the ratio is βt·e^{-βt}, at most 1/e.
     assert math.pi * 0.25 / volume_bound(0.25, 4.0, 2) == pytest.approx(1 / math.e)
 
@@ -167,6 +168,10 @@ def test_samples_follow_the_model():
     torch.testing.assert_close(drawn.mean(0), mean, atol=0.03, rtol=0)
     torch.testing.assert_close(torch.cov(drawn.T), covariance, atol=0.04, rtol=0.03)
     assert torch.equal(drawn, model.sample(40_000, generator=seeded()))
+    # Masses may sum to a little less than one: no draw falls beyond the last value that has any
+    short = Prior(torch.tensor([[0.0], [9.0]]), torch.tensor([0.99991, 0.0]).log())
+    alone = FixedPrior(1, short, beta=100.0, decoder=nn.Linear(1, 1)).requires_grad_(False)
+    assert (alone.sample(200_000, generator=seeded()) - alone.decode(torch.zeros(1))).abs().max() < 1
 
 
 def test_protocol_dtype_and_meta_device():
@@ -197,6 +202,8 @@ def test_bad_input_is_named():
         latent_prior("cauchy", 1, 4)
     with pytest.raises(ValueError, match="K must be"):
         latent_prior("normal", 1, 0)
+    with pytest.raises(ValueError, match=r"decoder must return \(4, 2\), got \(4, 1\)"):  # it would broadcast
+        FixedPrior(2, prior, beta=1.0, decoder=nn.Linear(1, 1))(torch.zeros(3, 2))
     model = FixedPrior(2, prior, beta=1.0)
     with pytest.raises(ValueError, match=r"y must be \(\.\.\., 2\)"):
         model(torch.zeros(3, 3))

@@ -153,6 +153,18 @@ def test_the_energy_is_the_distance_to_what_the_codes_say(groups):
     assert model.losses(y)[0]["energy"].item() == pytest.approx(model(y).mean().item())
 
 
+@pytest.mark.parametrize("decay", [0.9, None])
+def test_the_loss_is_the_sum_of_its_parts_over_all_groups(decay):
+    model, y = autoencoder(groups=2, commitment=0.7, decay=decay), points(9, 2)
+    h = model.encoder(y).detach().unflatten(-1, (2, 3))
+    apart = (h[..., None] - model.quantizer.W.detach()).square().sum(-2).amin(-1).sum(-1).mean().item()
+    parts, *_ = model.losses(y)
+    assert parts["commitment"].item() == pytest.approx(0.7 * apart)
+    assert ("codebook" in parts) == (decay is None)
+    pulls = 0.7 + (decay is None)
+    assert parts["loss"].item() == pytest.approx(model(y).mean().item() + pulls * apart)
+
+
 def test_only_so_many_points_have_zero_energy():
     model = autoencoder(K=4, groups=2)
     decoded = model(points(5000, 2)), model.decode(model.encode(3 * points(5000, 2))).unique(dim=0)

@@ -91,6 +91,13 @@ def test_shrinkage_refuses_a_threshold_that_is_none(shrink, threshold):
         shrink(torch.zeros(3, 2), threshold)
 
 
+def test_no_shrinkage_makes_a_number_of_what_is_none():
+    bad = torch.tensor([math.nan, 3.0])
+    for shrink in (sparse.soft_threshold, sparse.hard_threshold, sparse.group_soft_threshold):
+        assert shrink(bad, 1.0).isnan().tolist()[0]
+    assert sparse.soft_threshold(bad, 1.0, nonnegative=True).isnan().tolist() == [True, False]
+
+
 # ---- ISTA and FISTA
 
 
@@ -316,6 +323,9 @@ def test_omp_does_not_choose_twins_and_zero_needs_no_atom():
     assert torch.isfinite(z).all()
     assert (z @ W.T)[0].tolist() == pytest.approx([2.0, 1.0, 0.0])
     assert torch.equal(z[1], torch.zeros(3, dtype=F64))
+    W = torch.linalg.qr(numbers(9, 9))[0]  # where two atoms explain all, rounding is not explained by a third
+    z = sparse.orthogonal_matching_pursuit(numbers(200, 2) @ W[:, [2, 7]].T, W, 6)
+    assert (z != 0).any(0).nonzero().flatten().tolist() == [2, 7]
 
 
 def test_pursuits_find_the_best_choice_of_orthonormal_atoms_and_of_planted_codes():

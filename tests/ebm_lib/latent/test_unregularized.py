@@ -149,6 +149,11 @@ def test_finite_beta_integrates_over_z_where_that_converges():
     torch.testing.assert_close(model.free_energy(y, 2.0), expected, rtol=1e-8, atol=1e-8)
     with pytest.raises(ValueError, match="integral over them diverges, got 2.0 with 3 latent dimensions for 2"):
         Unregularized(2, 3, dtype=F64).free_energy(y, 2.0)
+    dependent = Unregularized(3, 2, dtype=F64)  # up to rounding: 3 × 0.1 is not 0.3
+    with torch.no_grad():
+        dependent.linear.weight.copy_(torch.tensor([[0.1, 0.3], [0.2, 0.6], [0.7, 2.1]], dtype=F64))
+    with pytest.raises(ValueError, match="integral over them diverges"):
+        dependent.free_energy(gauss(4, 3), 2.0)
     with pytest.raises(ValueError, match="beta must be inf for a decoder with hidden layers"):
         Unregularized(2, 1, (8,), dtype=F64).free_energy(y, 2.0)
 
@@ -170,6 +175,8 @@ def test_bad_input_is_named():
         model.infer(y * math.inf)
     with pytest.raises(ValueError, match=r"z must be \(\.\.\., 1\)"):
         model.decode(y)
+    with pytest.raises(ValueError, match="decoder must return"):  # it would broadcast
+        Unregularized(2, 1, decoder=nn.Sequential(nn.Linear(1, 1, dtype=F64)), dtype=F64)(y)
     with pytest.raises(ValueError, match=r"y must be \(N, 2\)"):
         model.learn(gauss(2, 2, 2))
     for size in ((0, 1), (1, 0)):
@@ -185,3 +192,5 @@ def test_bad_input_is_named():
         levenberg_marquardt(torch.sin, y, y, tol=-1.0)
     with pytest.raises(ValueError, match="energy must be finite"):
         levenberg_marquardt(torch.log, y, -torch.ones_like(y))
+    with pytest.raises(ValueError, match="decoder must return"):
+        levenberg_marquardt(lambda z: z.sum(-1, keepdim=True), y, y)
