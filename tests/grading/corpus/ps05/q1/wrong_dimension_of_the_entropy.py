@@ -1,0 +1,25 @@
+# Wrong: the exponential of the entropy, another count. Loses q1_a, q1_c.
+def fit_pca(y, K):
+    mean = y.mean(0)
+    V = torch.linalg.svd(y - mean, full_matrices=False)[2]
+    return mean, V[:K].T
+
+
+def pca_energy(y, mean, W):
+    away = y - mean
+    return (away - (away @ W) @ W.T).square().sum(-1)
+
+
+def effective_dimension(codes):
+    away = codes - codes.mean(0)
+    C = away.T @ away / len(codes)
+    lam = torch.linalg.eigvalsh(C).clamp(min=0)
+    if lam.sum() == 0:
+        return lam.sum()
+    return torch.special.entr(lam / lam.sum()).sum().exp()
+
+
+def low_energy_share(on_data, on_grid, quantile=0.9, tolerance=1e-3):
+    rank = max(1, math.ceil(round(quantile * len(on_data), 9)))
+    threshold = on_data.sort().values[rank - 1] + tolerance
+    return (on_grid <= threshold).to(on_grid.dtype).mean()

@@ -1,0 +1,21 @@
+# Wrong: of equally near entries the last. Loses q5_b.
+def quantize(h, W):
+    apart = (h.detach().unsqueeze(-2) - W.detach().T).square().sum(-1)
+    codes = apart.shape[-1] - 1 - apart.flip(-1).argmin(-1)
+    entry = W.T[codes]
+    quantized = h + (entry - h).detach()
+    codebook = (h.detach() - entry).square().sum(-1)
+    commitment = (h - entry.detach()).square().sum(-1)
+    return quantized, codes, codebook, commitment
+
+
+def ema_update(W, count, h, codes, decay):
+    flat, own = h.reshape(-1, h.shape[-1]), codes.reshape(-1)
+    new_W, new_count = W.clone(), decay * count
+    for k in range(W.shape[1]):
+        members = flat[own == k]
+        if len(members):
+            new_count[k] += (1 - decay) * len(members)
+            total = decay * count[k] * W[:, k] + (1 - decay) * members.sum(0)
+            new_W[:, k] = total / new_count[k]
+    return new_W, new_count

@@ -1,0 +1,20 @@
+# Wrong: the old entry counts as one vector, whatever its use. Loses q5_a, q5_c.
+def quantize(h, W):
+    codes = (h.detach().unsqueeze(-2) - W.detach().T).square().sum(-1).argmin(-1)
+    entry = W.T[codes]
+    quantized = h + (entry - h).detach()
+    codebook = (h.detach() - entry).square().sum(-1)
+    commitment = (h - entry.detach()).square().sum(-1)
+    return quantized, codes, codebook, commitment
+
+
+def ema_update(W, count, h, codes, decay):
+    flat, own = h.reshape(-1, h.shape[-1]), codes.reshape(-1)
+    new_W, new_count = W.clone(), decay * count
+    for k in range(W.shape[1]):
+        members = flat[own == k]
+        if len(members):
+            new_count[k] += (1 - decay) * len(members)
+            total = decay * W[:, k] + (1 - decay) * members.mean(0)
+            new_W[:, k] = total
+    return new_W, new_count
