@@ -11,12 +11,15 @@ measured on patches from the right fifth. Parts:
                 dropped; Gabor functions fitted to the atoms after each pass, and to filters that nobody has learned
 ``scale``       64 atoms for smaller patches, with and without atoms of norm 1
 ``digits``      144 atoms for digits; codes only add; atoms of ink, and atoms of either sign
+``windows``     120 atoms of ink for windows of 12 by 12 pixels cut from digits; how many are single strokes, and how
+                many of what is not learned, or learned from whole digits (needs ``digits`` in the file)
 ``pixels``      256 atoms for patches of 8 by 8 pixels as they are, to restore pictures with
 ``multilayer``  decoders of two layers, with and without a price on codes that do not vary; three seeds
 """
 
 import argparse
 import json
+import math
 import platform
 import time
 from importlib.metadata import version
@@ -24,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from ebm_lib import data
@@ -38,8 +42,9 @@ from ebm_lib.latent.sparse import (
 )
 
 RESULTS = Path(__file__).parent / "results" / "sparse_dictionary"
-PARTS = ("patches", "scale", "digits", "pixels", "multilayer")
+PARTS = ("patches", "scale", "digits", "windows", "pixels", "multilayer")
 GOOD_FIT = 0.5  # R² from which a filter counts as a Gabor function
+WIDTH, STRETCH, TOGETHER = 1.3, 1.5, 0.75  # of a stroke: see `strokes`
 
 Result = tuple[dict[str, Tensor], dict[str, object]]
 
@@ -214,6 +219,94 @@ def digits(args: argparse.Namespace) -> Result:
         print(name, rows[name], flush=True)
         stored[f"W_{name}"] = W
     return stored, {"lam": lam, "digit_extent": round(extent(other).median().item(), 1), "atoms": rows}
+
+
+def stroke_facts(picture: Tensor) -> tuple[int, float, float, float]:
+    """Of one picture: pieces, width and length of its bright part, and the share of all ink that is at that part.
+
+    Bright is what exceeds a third of the maximum. Its main axis is bent into the best parabola; the width is the root
+    mean square distance of its pixels from that line, the length their deviation along it, both in pixels (a pixel
+    being a square, each square gets 1/12). "At" the bright part means on it or on a pixel that touches it.
+    """
+    side = math.isqrt(picture.numel())
+    ink = picture.double().abs().reshape(side, side)
+    bright, touching = (ink > ink.max() / 3).numpy(), np.ones((3, 3))
+    place = torch.from_numpy(np.argwhere(bright)).double()
+    place -= place.mean(0)
+    across, along = (place @ torch.linalg.eigh(place.T @ place).eigenvectors).T
+    line = torch.stack([torch.ones_like(along), along, along.square()], 1)
+    off = across - line @ (torch.linalg.pinv(line) @ across)
+    width, length = ((v.square().mean() + 1 / 12).sqrt().item() for v in (off, along))
+    at = torch.from_numpy(ndimage.binary_dilation(bright, touching))
+    return ndimage.label(bright, touching)[1], width, length, (ink[at].sum() / ink.sum()).item()
+
+
+def strokes(pictures: Tensor) -> dict[str, float]:
+    """Share of the pictures that are one thin stroke: the bright part, and with all the ink.
+
+    The bright part must be one piece, no wider than ``WIDTH`` pixels (a bar of four has 1.15) and at least ``STRETCH``
+    times as long as wide; and ``TOGETHER`` of all the ink must be at it.
+    """
+    pieces, width, length, share = torch.tensor([stroke_facts(p) for p in pictures], dtype=torch.float64).T
+    bright = (pieces == 1) & (width <= WIDTH) & (length >= STRETCH * width)
+    tests = {
+        "one_piece": pieces == 1,
+        "thin": width <= WIDTH,
+        "long": length >= STRETCH * width,
+        "bright_part": bright,
+        "ink_together": share >= TOGETHER,
+        "strokes": bright & (share >= TOGETHER),
+    }
+    return {"pictures": len(pictures)} | {name: round(v.double().mean().item(), 3) for name, v in tests.items()}
+
+
+def ink_windows(images: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Windows of 12 by 12 pixels, but for those with next to no ink."""
+    y = data.cut_patches(images[:, None], 2 * n, 12, generator=generator)
+    return y[y.sum(-1) > 8][:n]
+
+
+def around_brightest(pictures: Tensor) -> Tensor:
+    """Of each picture of 28 by 28 pixels, the window of 12 by 12 around its brightest pixel."""
+    windows = pictures.abs().view(-1, 28, 28).unfold(1, 12, 1).unfold(2, 12, 1)  # (n, 17, 17, 12, 12)
+    place = pictures.abs().argmax(-1)
+    row, column = ((v - 6).clamp(0, 16) for v in (place // 28, place % 28))
+    return windows[torch.arange(len(pictures)), row, column].flatten(1)
+
+
+def windows(args: argparse.Namespace) -> Result:
+    """Parts of digits as seen through a small window, begun from windows as they are."""
+    digit = data.load_digits()
+    images, ones, lam = digit.images, digit.labels[8000:] == 1, 1.0
+    g = torch.Generator().manual_seed(args.seed)
+    y, other = ink_windows(images[:5000], 8_000, g), ink_windows(images[8000:9000], 1_000, g)
+    with np.load(args.out.with_suffix(".npz")) as file:
+        whole = {name: torch.tensor(file[f"digits/W_{name}"]).float().T for name in ("ink", "signed")}
+    W = learn_ink(y, normalize_columns(y[:120].T.contiguous()), lam, 6, g, signed=False)
+    z = sparse_codes(other, W, lam, tol=1e-4, nonnegative=True)
+    pictures = {
+        "atoms of windows": W.T,
+        "windows at the start": y[:120],
+        "held-out windows": other,
+        "atoms of whole digits": whole["ink"],
+        "the same, through a window": around_brightest(whole["ink"]),
+        "signed atoms of whole digits": whole["signed"],
+        "whole digits": images[8000:9000].flatten(1),
+        "whole ones": images[8000:][ones].flatten(1),
+    }
+    found = {name: strokes(p) for name, p in pictures.items()}
+    for name, row in found.items():
+        print(name, row, flush=True)
+    facts = {
+        "lam": lam,
+        "windows": len(y),
+        "energy": round(sparse_energy(other, z, W, lam).mean().item(), 2),
+        "explained": round(1 - ((other - z @ W.T).square().sum() / other.square().sum()).item(), 3),
+        "active": round((z != 0).float().sum(-1).mean().item(), 1),
+        "found": found,
+    }
+    print({key: value for key, value in facts.items() if key != "found"}, flush=True)
+    return {"W": W}, facts
 
 
 def pixels(args: argparse.Namespace) -> Result:

@@ -9,7 +9,7 @@ what is measured is measured on patches from the right fifth. The photographs ar
 finest detail; the flattest fifth of the patches is dropped and the others scaled to a coordinate's variance of one.
 The kinds differ in the pools only, and in a price that lets each explain about as much:
 
-``blocks of 3``   pools of 3 by 3 units around every unit; five seeds, all of them stored
+``blocks of 3``   a pool of 3 by 3 units for every unit; five seeds, all of them stored
 ``alone``         every unit is its own pool: ordinary sparse coding with rounded corners; two seeds, one stored
 ``blocks of 2``   smaller pools; two seeds
 ``blocks of 6``   larger pools, as large as the lectures'; two seeds, one stored

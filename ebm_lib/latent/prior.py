@@ -127,10 +127,10 @@ class FixedPrior(nn.Module):
     .. math::
 
         F_\beta(y) = -\frac{1}{\beta} \log \sum_k p_k\,e^{-\beta \lVert y - \text{Dec}(z_k) \rVert^2}, \qquad
-        H(y) \le H(z) + \frac D2 \log \frac{\pi e}{\beta}
+        S(y) \le S(z) + \frac D2 \log \frac{\pi e}{\beta}
 
     The model's distribution is a decoded value of z plus Gaussian noise of variance 1/2β. Its entropy is at most the
-    prior's plus the noise's: the typical volume :math:`e^{H(y)}` is at most :math:`e^{H(z)}` balls of noise, however
+    prior's plus the noise's: the typical volume :math:`e^{S(y)}` is at most :math:`e^{S(z)}` balls of noise, however
     the decoder bends. A prior of lower entropy leaves less room.
 
     Args:

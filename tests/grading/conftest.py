@@ -13,6 +13,8 @@ from grading.notebook import grade_id, read
 
 ROOT = Path(__file__).resolve().parents[2]
 
+collect_ignore = ["corpus"]  # answers to problem sets: they have no imports of their own, and no tests
+
 
 def _mark(cell, name, *, solution=False, points=None):
     mark = {"grade": points is not None, "grade_id": name, "locked": not solution, "schema_version": 3}

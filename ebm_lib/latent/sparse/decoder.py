@@ -73,7 +73,7 @@ def dictionary_step(W: Tensor, code_moment: Tensor, cross_moment: Tensor, *, nor
     Raises:
         ValueError: shapes that do not fit, values not finite.
 
-    Source: Mairal, Bach, Ponce and Sapiro, Online Dictionary Learning for Sparse Coding (ICML 2009), algorithm 2; they
+    Source: Mairal, Bach, Ponce and Sapiro, Online Dictionary Learning for Sparse Coding (ICML 2009); they
     allow norms up to 1, which an L1 price uses in full.
 
     >>> dictionary_step(torch.tensor([[1.0], [0.0]]), torch.tensor([[4.0]]), torch.tensor([[0.0], [8.0]]))
@@ -90,7 +90,8 @@ def dictionary_step(W: Tensor, code_moment: Tensor, cross_moment: Tensor, *, nor
     require_finite("code_moment", code_moment)
     require_finite("cross_moment", cross_moment)
     # Atoms as rows: each step then reads and writes memory that lies together.
-    atoms, moment, cross = W.T.contiguous(), code_moment.contiguous(), cross_moment.T.contiguous()
+    atoms = W.T.clone(memory_format=torch.contiguous_format)
+    moment, cross = code_moment.contiguous(), cross_moment.T.contiguous()
     used = moment.diagonal() > 0
     weight = torch.where(used, moment.diagonal(), 1.0)
     for k in range(K):

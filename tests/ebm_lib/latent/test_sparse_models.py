@@ -46,6 +46,13 @@ def recovered(W, truth):
 # ---- dictionaries
 
 
+def test_dictionary_step_leaves_its_arguments_alone():
+    atoms, A, B = numbers(5, 3), torch.eye(5, dtype=F64), numbers(3, 5)
+    given = [atoms.clone(), A.clone(), B.clone()]
+    sparse.dictionary_step(atoms.T, A, B)  # a view whose transpose is contiguous
+    assert all(torch.equal(now, before) for now, before in zip((atoms, A, B), given, strict=True))
+
+
 def test_dictionary_step_is_the_best_move_of_each_atom_in_turn():
     y, z, W = numbers(40, 5), numbers(40, 7, seed=1), atoms(5, 7)
     A, B = z.T @ z / 40, y.T @ z / 40
