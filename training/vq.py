@@ -9,11 +9,11 @@ measured. The energy is the squared distance of an image from its reconstruction
 
 "sweep": K from 2 to 512 and three seeds. The codebook starts at random, N(0, 1), and follows by a moving average:
 ``none`` revives no code, ``revival`` does; ``seeded`` starts at vectors chosen as k-means++ does and revives none;
-``gradient`` is learned by gradient, with revival. For comparison K-means of whole images, and K-means of their 16
-patches of 7 by 7 pixels. Stored of each: mean energy of the test digits; the entropy of their codes, in bits a code;
-how many codes no training digit uses.
+``gradient`` is learned by gradient, with revival (these two for K = 8, 128, 512 only). For comparison K-means of whole
+images, and K-means of their 16 patches of 7 by 7 pixels. Stored of each: mean energy of the test digits; the entropy of
+their codes, in bits a code; how many codes no training digit uses.
 
-"shown": one model with K = 64, trained longer, whose weights are stored.
+"shown": one model with K = 64, trained longer, at a falling rate, whose weights are stored.
 """
 
 import argparse

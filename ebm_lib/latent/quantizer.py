@@ -51,7 +51,7 @@ class Quantized(NamedTuple):
 def usage(codes: Tensor, K: int) -> Usage:
     r"""Measure how evenly K codes are used.
 
-    .. math:: H = -\sum_k p_k \log_2 p_k \;\le\; \log_2 K
+    .. math:: \text{rate} = -\sum_k p_k \log_2 p_k \;\le\; \log_2 K
 
     Args:
         codes: numbers from 0 to K − 1, any shape.
