@@ -16,14 +16,13 @@ a code on a line has to tear the closed curve, training amplifies rounding: anot
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import machine, stored, write
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -156,28 +155,15 @@ def main() -> None:
     p.add_argument("--out", type=Path, default=RESULTS)
     args = p.parse_args()
     torch.set_num_threads(1)
-    arrays, facts = {}, {"parts": {}}
-    if args.only and args.out.with_suffix(".json").exists():
-        facts = json.loads(args.out.with_suffix(".json").read_text())
-        with np.load(args.out.with_suffix(".npz")) as old:
-            arrays = {name: old[name] for name in old.files if not name.startswith(f"{args.only}/")}
+    arrays, facts = stored(args.out, without=args.only) if args.only else ({}, {})
+    facts.setdefault("parts", {})
     for part in [args.only] if args.only else ["ellipse", "digits"]:
         began = time.process_time()
         made = on_the_ellipse(args.seeds) if part == "ellipse" else on_digits(args.seeds, args.epochs, args.batch)
         arrays |= made[0]
         facts["parts"][part] = made[1] | {"processor_seconds": round(time.process_time() - began)}
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
-    facts |= {
-        "command": "python training/bottleneck.py",
-        "threads": 1,
-        "processor": cpu.split(":", 1)[1].strip(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-    }
-    args.out.parent.mkdir(exist_ok=True)
-    np.savez_compressed(args.out.with_suffix(".npz"), **arrays)
-    args.out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(args.out.with_suffix(".npz").stat().st_size, "bytes")
+    facts |= {"command": "python training/bottleneck.py", **machine()}
+    print(write(args.out, arrays, facts), "bytes")
 
 
 if __name__ == "__main__":

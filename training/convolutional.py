@@ -18,14 +18,11 @@ and the others scaled so that a pixel has mean square one. Parts:
 """
 
 import argparse
-import json
-import platform
-import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import run_parts
 from torch import Tensor
 from torch.nn.functional import conv2d
 
@@ -36,7 +33,6 @@ from ebm_lib.latent.sparse import ConvLISTA, ConvSparseCoding, ConvSparseStack, 
 RESULTS = Path(__file__).parent / "results" / "convolutional"
 SIDE, KERNEL, LAM, LAYERS = 24, 9, 3.0, 3
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
-PARTS = ("grey", "encoders", "patches", "bars", "colour", "stack")
 Result = tuple[dict[str, Tensor], dict[str, object]]
 
 
@@ -232,6 +228,9 @@ def stack(args: argparse.Namespace) -> Result:
     return stored, facts
 
 
+PARTS = {"grey": grey, "encoders": encoders, "patches": patches, "bars": bars, "colour": colour, "stack": stack}
+
+
 def main() -> None:
     """Learn, judge, store."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -246,35 +245,7 @@ def main() -> None:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=RESULTS)
     args = p.parse_args()
-    torch.set_num_threads(1)
-    args.out.parent.mkdir(exist_ok=True)
-    for part in [args.only] if args.only else PARTS:
-        begun, cpu_begun = time.perf_counter(), time.process_time()
-        arrays, verdict = globals()[part](args)
-        stored, facts = {}, {"parts": {}}
-        if args.out.with_suffix(".json").exists():
-            facts = json.loads(args.out.with_suffix(".json").read_text())
-            with np.load(args.out.with_suffix(".npz")) as old:
-                stored = {key: old[key] for key in old.files if not key.startswith(f"{part}/")}
-        stored |= {f"{part}/{key}": value.numpy().astype(np.float16) for key, value in arrays.items()}
-        facts["parts"][part] = {
-            "seconds": round(time.perf_counter() - begun, 1),
-            "processor_seconds": round(time.process_time() - cpu_begun, 1),
-            **verdict,
-        }
-        cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": ?")
-        facts |= {
-            "command": "python training/convolutional.py",
-            "seed": args.seed,
-            "threads": 1,
-            "processor": cpu.split(":", 1)[1].strip(),
-            "python": platform.python_version(),
-            "torch": version("torch"),
-        }
-        np.savez_compressed(args.out.with_suffix(".npz"), **stored)
-        args.out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-        seconds = facts["parts"][part]["seconds"]
-        print(part, seconds, "s;", args.out.with_suffix(".npz").stat().st_size, "bytes", flush=True)
+    run_parts(PARTS, args, {"command": "python training/convolutional.py"})
 
 
 if __name__ == "__main__":

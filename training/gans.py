@@ -13,16 +13,14 @@ on digits kept apart for that. All seeds of a part are trained side by side, as 
 """
 
 import argparse
-import json
-import platform
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import machine, stored, write
 from torch import Tensor, nn
 
 from ebm_lib import adversarial as adv
@@ -326,36 +324,26 @@ def main() -> None:
     p.add_argument("--out", type=Path, default=RESULTS)
     args = p.parse_args()
     torch.set_num_threads(1)
-    stored, facts = {}, {"parts": {}}
-    if args.only and args.out.with_suffix(".json").exists():
-        facts = json.loads(args.out.with_suffix(".json").read_text())
-        with np.load(args.out.with_suffix(".npz")) as old:
-            stored = {k: old[k] for k in old.files if not k.startswith(f"{args.only}/")}
+    kept, facts = stored(args.out, without=args.only) if args.only else ({}, {})
+    facts.setdefault("parts", {})
     for part in [args.only] if args.only else [*PLANE, "digits"]:
         begun, cpu_begun = time.perf_counter(), time.process_time()
         arrays, verdict = on_digits(args) if part == "digits" else in_the_plane(part, args)
         for name, value in arrays.items():
-            kept = value.numpy()
-            stored[f"{part}/{name}"] = kept.astype(np.float16) if kept.dtype == np.float32 else kept
+            numbers = value.numpy()
+            kept[f"{part}/{name}"] = numbers.astype(np.float16) if numbers.dtype == np.float32 else numbers
         facts["parts"][part] = {
             "seconds": round(time.perf_counter() - begun, 1),
             "processor_seconds": round(time.process_time() - cpu_begun, 1),
             **verdict,
         }
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
     facts |= {
         "command": " ".join(["python", "training/gans.py"]),
         "seed": args.seed,
-        "threads": 1,
-        "processor": cpu.split(":", 1)[1].strip(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
+        **machine(),
         "data": f"{SIDE * SIDE} Gaussians, {SPACING} apart, of standard deviation {NOISE}; good: within {RADIUS:.2f}",
     }
-    args.out.parent.mkdir(exist_ok=True)
-    np.savez_compressed(args.out.with_suffix(".npz"), **stored)
-    args.out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(args.out.with_suffix(".npz").stat().st_size, "bytes;", " ".join(sys.argv))
+    print(write(args.out, kept, facts), "bytes;", " ".join(sys.argv))
 
 
 if __name__ == "__main__":

@@ -19,14 +19,11 @@ mean energy above the minimum), on the same patches, is no larger.
 """
 
 import argparse
-import json
-import platform
-import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import run_parts
 from torch import Tensor
 
 from ebm_lib import data
@@ -37,7 +34,6 @@ from ebm_lib.train import fit
 RESULTS = Path(__file__).parent / "results" / "lista"
 SIZE, ATOMS, LAM, TRAIN, HELD_OUT, ITERATIONS = 10, 100, 1.0, 20_000, 1_000, 200
 CONTRASTS = (0.5, 4.0)
-PARTS = ("lista", "contrast", "white", "psd")
 
 
 def patches(white: bool = False) -> tuple[Tensor, Tensor]:
@@ -237,6 +233,9 @@ def psd(args: argparse.Namespace) -> tuple[dict[str, Tensor], dict[str, object]]
     return stored, {"steps": args.psd_steps, "models": rows}
 
 
+PARTS = {"lista": lista, "contrast": contrast, "white": white, "psd": psd}
+
+
 def main() -> None:
     """Train, judge, store."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -247,43 +246,12 @@ def main() -> None:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=RESULTS)
     args = p.parse_args()
-    torch.set_num_threads(1)
-    args.out.parent.mkdir(exist_ok=True)
-    for part in [args.only] if args.only else PARTS:
-        begun, cpu_begun = time.perf_counter(), time.process_time()
-        arrays, verdict = globals()[part](args)
-        stored, facts = {}, {"parts": {}}
-        if args.out.with_suffix(".json").exists():
-            facts = json.loads(args.out.with_suffix(".json").read_text())
-            with np.load(args.out.with_suffix(".npz")) as old:
-                stored = {key: old[key] for key in old.files if not key.startswith(f"{part}/")}
-        stored |= {f"{part}/{key}": value.numpy().astype(np.float16) for key, value in arrays.items()}
-        facts["parts"][part] = {
-            "seconds": round(time.perf_counter() - begun, 1),
-            "processor_seconds": round(time.process_time() - cpu_begun, 1),
-            **verdict,
-        }
-        cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": ?")
-        facts |= {
-            "command": "python training/lista.py",
-            "seed": args.seed,
-            "steps": args.steps,
-            "threads": 1,
-            "processor": cpu.split(":", 1)[1].strip(),
-            "python": platform.python_version(),
-            "torch": version("torch"),
-            "data": f"{TRAIN} patches to learn from, {HELD_OUT} held out, lambda {LAM:g}",
-        }
-        np.savez_compressed(args.out.with_suffix(".npz"), **stored)
-        args.out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-        print(
-            part,
-            facts["parts"][part]["seconds"],
-            "s;",
-            args.out.with_suffix(".npz").stat().st_size,
-            "bytes",
-            flush=True,
-        )
+    facts = {
+        "command": "python training/lista.py",
+        "steps": args.steps,
+        "data": f"{TRAIN} patches to learn from, {HELD_OUT} held out, lambda {LAM:g}",
+    }
+    run_parts(PARTS, args, facts)
 
 
 if __name__ == "__main__":

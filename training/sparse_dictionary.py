@@ -18,15 +18,12 @@ measured on patches from the right fifth. Parts:
 """
 
 import argparse
-import json
 import math
-import platform
-import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import run_parts
 from scipy import ndimage
 from torch import Tensor
 
@@ -42,7 +39,6 @@ from ebm_lib.latent.sparse import (
 )
 
 RESULTS = Path(__file__).parent / "results" / "sparse_dictionary"
-PARTS = ("patches", "scale", "digits", "windows", "pixels", "multilayer")
 GOOD_FIT = 0.5  # R² from which a filter counts as a Gabor function
 WIDTH, STRETCH, TOGETHER = 1.3, 1.5, 0.75  # of a stroke: see `strokes`
 
@@ -361,6 +357,16 @@ def multilayer(args: argparse.Namespace) -> Result:
     return stored, {"lam": model.lam, "target": model.target, "units": 64, "runs": rows}
 
 
+PARTS = {
+    "patches": patches,
+    "scale": scale,
+    "digits": digits,
+    "windows": windows,
+    "pixels": pixels,
+    "multilayer": multilayer,
+}
+
+
 def main() -> None:
     """Learn, judge, store."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -370,34 +376,7 @@ def main() -> None:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=RESULTS)
     args = p.parse_args()
-    torch.set_num_threads(1)
-    args.out.parent.mkdir(exist_ok=True)
-    for part in [args.only] if args.only else PARTS:
-        begun, cpu_begun = time.perf_counter(), time.process_time()
-        arrays, verdict = globals()[part](args)
-        stored, facts = {}, {"parts": {}}
-        if args.out.with_suffix(".json").exists():
-            facts = json.loads(args.out.with_suffix(".json").read_text())
-            with np.load(args.out.with_suffix(".npz")) as old:
-                stored = {key: old[key] for key in old.files if not key.startswith(f"{part}/")}
-        stored |= {f"{part}/{key}": value.numpy().astype(np.float16) for key, value in arrays.items()}
-        facts["parts"][part] = {
-            "seconds": round(time.perf_counter() - begun, 1),
-            "processor_seconds": round(time.process_time() - cpu_begun, 1),
-            **verdict,
-        }
-        cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": ?")
-        facts |= {
-            "command": "python training/sparse_dictionary.py",
-            "seed": args.seed,
-            "threads": 1,
-            "processor": cpu.split(":", 1)[1].strip(),
-            "python": platform.python_version(),
-            "torch": version("torch"),
-        }
-        np.savez_compressed(args.out.with_suffix(".npz"), **stored)
-        args.out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-        print(part, facts["parts"][part]["seconds"], "s", args.out.with_suffix(".npz").stat().st_size, "bytes")
+    run_parts(PARTS, args, {"command": "python training/sparse_dictionary.py"})
 
 
 if __name__ == "__main__":

@@ -16,15 +16,13 @@ The kinds differ in the pools only, and in a price that lets each explain about 
 """
 
 import argparse
-import json
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from record import machine, stored, write
 from torch import Tensor
 
 from ebm_lib import data
@@ -129,23 +127,17 @@ def main() -> None:
     p.add_argument("--out", type=Path, default=RESULTS)
     args = p.parse_args()
     torch.set_num_threads(1)
-    args.out.parent.mkdir(exist_ok=True)
     for name in [args.only] if args.only else KINDS:
         begun, kind = time.perf_counter(), KINDS[name]
         arrays, rows = learn(kind, args)
-        stored, facts = {}, {"kinds": {}}
-        if args.out.with_suffix(".json").exists():
-            facts = json.loads(args.out.with_suffix(".json").read_text())
-            with np.load(args.out.with_suffix(".npz")) as old:
-                stored = {key: old[key] for key in old.files if not key.startswith(f"{name}/")}
-        stored |= {f"{name}/{key}": value.numpy().astype(np.float16) for key, value in arrays.items()}
-        facts["kinds"][name] = {
+        kept, facts = stored(args.out, without=name)
+        kept |= {f"{name}/{key}": value.numpy().astype(np.float16) for key, value in arrays.items()}
+        facts.setdefault("kinds", {})[name] = {
             "size": kind.size,
             "lam": kind.lam,
             "seconds": round(time.perf_counter() - begun, 1),
             "seeds": rows,
         }
-        cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": ?")
         facts |= {
             "command": "python training/topographic.py",
             "side": SIDE,
@@ -154,14 +146,10 @@ def main() -> None:
             "patches": args.patches,
             "rounds": args.rounds,
             "shuffles": SHUFFLES,
-            "threads": 1,
-            "processor": cpu.split(":", 1)[1].strip(),
-            "python": platform.python_version(),
-            "torch": version("torch"),
+            **machine(),
         }
-        np.savez_compressed(args.out.with_suffix(".npz"), **stored)
-        args.out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-        print(name, facts["kinds"][name]["seconds"], "s", args.out.with_suffix(".npz").stat().st_size, "bytes")
+        size = write(args.out, kept, facts)
+        print(name, facts["kinds"][name]["seconds"], "s", size, "bytes")
 
 
 if __name__ == "__main__":

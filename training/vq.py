@@ -18,13 +18,12 @@ their codes, in bits a code; how many codes no training digit uses.
 
 import argparse
 import json
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import machine, stored, write
 from torch import Tensor, nn
 
 from ebm_lib import data
@@ -180,11 +179,9 @@ def main() -> None:
     p.add_argument("--out", type=Path, default=RESULTS)
     args = p.parse_args()
     torch.set_num_threads(1)
-    arrays, facts, sets = {}, {"parts": {}}, digits()
-    if args.only and args.out.with_suffix(".json").exists():
-        facts = json.loads(args.out.with_suffix(".json").read_text())
-        with np.load(args.out.with_suffix(".npz")) as old:
-            arrays = {name: old[name] for name in old.files if not name.startswith(f"{args.only}/")}
+    sets = digits()
+    arrays, facts = stored(args.out, without=args.only) if args.only else ({}, {})
+    facts.setdefault("parts", {})
     for part in [args.only] if args.only else ["shown", "sweep"]:
         began = time.process_time()
         if part == "shown":
@@ -196,19 +193,9 @@ def main() -> None:
             {} if part == "sweep" else {"processor_seconds": round(time.process_time() - began)}
         )
         print(part, facts["parts"][part] if part == "shown" else "", flush=True)
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
-    facts |= {
-        "command": "python training/vq.py",
-        "threads": 1,
-        "processor": cpu.split(":", 1)[1].strip(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-    }
-    args.out.parent.mkdir(exist_ok=True)
-    np.savez_compressed(args.out.with_suffix(".npz"), **arrays)
-    args.out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
+    size = write(args.out, arrays, facts | {"command": "python training/vq.py", **machine()})
     args.out.with_suffix(".part").unlink(missing_ok=True)
-    print(args.out.with_suffix(".npz").stat().st_size, "bytes")
+    print(size, "bytes")
 
 
 if __name__ == "__main__":

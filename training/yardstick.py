@@ -17,15 +17,14 @@ cells are inside.
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from record import machine, write
 from torch import Tensor
 
 from ebm_lib import data, latent, score
@@ -363,21 +362,15 @@ def store(out: Path, arrays: dict[str, np.ndarray], rows: dict) -> None:
     truth = {
         name: round(low_energy_volume(true_distance(name), points(name, 1000, 1), CELLS).share, 4) for name in SEEDS
     }
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
     facts = {
         "models": {model: rows[model] for model in MODELS if model in rows},
         "truth": truth,
         "command": "python training/yardstick.py",
         "seeds": SEEDS,
-        "threads": 1,
-        "processor": cpu.split(":", 1)[1].strip(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
+        **machine(),
         "processor_seconds": round(sum(sum(row["seconds"].values()) for row in rows.values())),
     }
-    out.parent.mkdir(exist_ok=True)
-    np.savez_compressed(out.with_suffix(".npz"), **arrays)
-    out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
+    write(out, arrays, facts)
 
 
 def main() -> None:
