@@ -10,6 +10,7 @@ model is normalised, so energy that is lowered in one place rises in another, an
 """
 
 import math
+import sys
 from typing import Any, NamedTuple
 
 import torch
@@ -118,7 +119,7 @@ def volume_bound(threshold: float, beta: float, D: int) -> float:
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite energy, got {threshold}")
     log_volume = beta * threshold + D / 2 * math.log(math.pi / beta)
-    return math.exp(log_volume) if log_volume < 709 else math.inf
+    return math.exp(log_volume) if log_volume < math.log(sys.float_info.max) else math.inf
 
 
 class FixedPrior(nn.Module):
