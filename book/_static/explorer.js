@@ -283,7 +283,7 @@ function build(el, spec) {
 	const map = h("canvas", { class: "ebm-map", tabindex: 0, role: "application", "aria-label": spec.alt, "aria-describedby": `${el.id}-help` });
 	const cut = spec.panel && h("canvas", { class: "ebm-cut", role: "img" });
 	const button = (text, onclick) => h("button", { type: "button", onclick }, text);
-	const runButton = button("", () => run()), manyButton = button("", () => act(many));
+	const runButton = button("Run", () => run()), manyButton = button("9 starts", () => act(many)); // named before the first drawing
 	const buttons = h("div", { class: "ebm-buttons" }, runButton, button("Step", () => act(step)),
 		button("Rewind", () => act(rewind)), manyButton, button("Reset", () => act(reset)));
 	const controls = h("div", { class: "ebm-controls" }), syncs = [];
