@@ -14,7 +14,8 @@ from pathlib import Path
 from grading.sandbox.policy import Policy
 
 _PREFIX = "grading-sandbox-"
-_REMOVE_SECONDS = 1.0
+_REMOVE_SECONDS = 10.0  # a busy machine needs seconds to end a tree
+_LEFT_SECONDS = 1.0  # what a killed keeper left may also belong to one whom we cannot see
 
 
 @dataclass(frozen=True)
@@ -105,19 +106,10 @@ class Group:
         """Remove the groups, whose processes have all ended.
 
         Raises:
-            OSError: a group still has processes after a second.
+            OSError: a group still has processes after ten seconds.
         """
-        limit = time.monotonic() + _REMOVE_SECONDS
         for parent in self._parents:
-            while True:
-                try:
-                    os.rmdir(self._name, dir_fd=parent)
-                    break
-                except OSError as error:
-                    # A process that ended a moment ago still counts for a moment.
-                    if error.errno != errno.EBUSY or time.monotonic() > limit:
-                        raise
-                    time.sleep(0.001)
+            _remove(self._name, parent, _REMOVE_SECONDS)
 
 
 @functools.cache
@@ -171,7 +163,7 @@ def _can_make(parent: _Parent) -> bool:
     for left in parent.path.glob(f"{_PREFIX}*"):
         if not Path("/proc", left.name.removeprefix(_PREFIX).split("-")[0]).exists():
             try:
-                left.rmdir()
+                _remove(left, None, _LEFT_SECONDS)
             except OSError:  # another process of ours removes it at this moment, or it is not ours to remove
                 continue
     policy = Policy(readable=(), memory_bytes=1 << 30, processes=100)
@@ -197,6 +189,18 @@ def _can_make(parent: _Parent) -> bool:
         os.waitpid(child, 0)
         group.remove()
     return True
+
+
+def _remove(name: str | Path, parent: int | None, seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            return os.rmdir(name, dir_fd=parent)
+        except OSError as error:
+            # A process that ended a moment ago still counts for a moment.
+            if error.errno != errno.EBUSY or time.monotonic() > limit:
+                raise
+        time.sleep(0.001)
 
 
 def _write(folder: int, name: str, value: int, *, optional: bool = False) -> None:
