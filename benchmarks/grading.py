@@ -8,7 +8,6 @@ import argparse
 import ctypes
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -16,10 +15,10 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
+from machine import machine
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -254,16 +253,6 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, object]:
-    """Return what the figures depend on."""
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
-    return {
-        "processor": cpu.split(":", 1)[1].strip(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform(),
-        "python": platform.python_version(), **{name: version(name) for name in ("torch", "nbgrader", "nbclient")},
-        "load at start": round(os.getloadavg()[0], 2), "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-    }  # fmt: skip
-
-
 def main() -> None:
     """Measure what was asked for."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -275,7 +264,7 @@ def main() -> None:
     p.add_argument("--feedback", action="store_true", help="smallest size: stock nbgrader with feedback, too")
     p.add_argument("--work", type=float, default=0.0, metavar="S", help="also notebooks of S seconds of student work")
     args = p.parse_args()
-    facts, rows, most = machine(), [], max(args.workers)
+    facts, rows, most = machine("torch", "nbgrader", "nbclient"), [], max(args.workers)
     print(", ".join(f"{k} {v}" for k, v in facts.items()), flush=True)
 
     def add(row: Row) -> None:

@@ -10,19 +10,17 @@ asserts nothing about time.
 import argparse
 import json
 import math
-import os
-import platform
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from machine import machine
 from sklearn.cluster import KMeans as PeerKMeans
 from sklearn.decomposition import sparse_encode
 from sklearn.exceptions import ConvergenceWarning
@@ -207,17 +205,6 @@ def line(r: Row) -> str:
     )
 
 
-def machine() -> dict[str, object]:
-    """Return what the figures depend on."""
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
-    return {
-        "processor": cpu.split(":", 1)[1].strip(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform(),
-        "python": platform.python_version(), "torch": version("torch"), "scikit-learn": version("scikit-learn"),
-        "threads": torch.get_num_threads(), "load at start": round(os.getloadavg()[0], 2),
-        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-    }  # fmt: skip
-
-
 def main() -> None:
     """Measure what was asked for."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -227,7 +214,7 @@ def main() -> None:
     args = p.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ConvergenceWarning)
-    facts, rows = machine(), []
+    facts, rows = machine("torch", "scikit-learn") | {"threads": torch.get_num_threads()}, []
     print(", ".join(f"{k} {v}" for k, v in facts.items()), flush=True)
     print(
         f"{'':58}{'rounds':>7}{'ours s':>9}{'theirs s':>10}{'ratio':>8}{'range':>15}{'our loss':>12}{'theirs':>12}"

@@ -8,17 +8,15 @@ with its circumstances to ``benchmarks/results/sampling.json``; asserts nothing 
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from machine import machine
 from torch import Tensor
 from torchebm.core import BaseModel
 from torchebm.samplers import HamiltonianMonteCarlo, LangevinDynamics
@@ -206,17 +204,6 @@ def table(rows: list[Row], worth: list[Efficiency]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, object]:
-    """Return what the figures depend on."""
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
-    return {
-        "processor": cpu.split(":", 1)[1].strip(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform(),
-        "python": platform.python_version(), "torch": version("torch"), "torchebm": version("torchebm"),
-        "threads": torch.get_num_threads(), "load at start": round(os.getloadavg()[0], 2),
-        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-    }  # fmt: skip
-
-
 def main() -> None:
     """Measure what was asked for."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -225,7 +212,7 @@ def main() -> None:
     p.add_argument("--ess-steps", type=int, default=1000, metavar="N", help="steps for the effective sample sizes")
     args = p.parse_args()
     torch.set_num_threads(1)
-    facts, rows = machine(), []
+    facts, rows = machine("torch", "torchebm") | {"threads": torch.get_num_threads()}, []
     print(", ".join(f"{k} {v}" for k, v in facts.items()), flush=True)
     for kind in ("Langevin", "HMC"):
         for name, make, sizes in (

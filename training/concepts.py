@@ -18,15 +18,14 @@ than the same with some of its points knocked off. The gradient of all three flo
 import argparse
 import json
 import math
-import platform
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from record import machine
 from torch import Tensor, nn
 
 from ebm_lib.concepts import ConceptEnergy, denoising_loss
@@ -122,17 +121,13 @@ def main() -> None:
     torch.set_num_threads(1)
     begun, cpu_begun = time.perf_counter(), time.process_time()
     energy, beta, history = train(args.updates, args.rate, args.seed)
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
     facts = {
         "command": " ".join(["python", "training/concepts.py", *sys.argv[1:]]),
         "seed": args.seed,
         "updates": args.updates,
         "training_seconds": round(time.perf_counter() - begun, 1),
         "training_processor_seconds": round(time.process_time() - cpu_begun, 1),
-        "threads": 1,
-        "processor": cpu.split(":", 1)[1].strip(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
+        **machine(),
         "parameters": sum(parameter.numel() for parameter in energy.parameters()),
         "families": FAMILIES,
         "points": POINTS,

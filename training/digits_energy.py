@@ -28,17 +28,16 @@ import argparse
 import copy
 import json
 import math
-import platform
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from record import machine
 from torch import Tensor, nn
 
 from ebm_lib import data
@@ -389,7 +388,6 @@ def main() -> None:
     judge, supervised = ceilings(learn, test, args.seed)
     arrays = {**halves(energy, "energy"), **halves(judge, "judge"), "history": np.array(history, dtype=np.float32)}
     np.savez_compressed(file, **arrays)
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
     facts = {
         "command": command,
         "seed": args.seed,
@@ -398,10 +396,7 @@ def main() -> None:
         "parameters": sum(parameter.numel() for parameter in energy.parameters()),
         "training_seconds": round(seconds, 1),
         "training_processor_seconds": round(cpu_seconds, 1),
-        "threads": 1,
-        "processor": cpu.split(":", 1)[1].strip(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
+        **machine(),
         "train": len(learn[0]),
         "held_out": len(test[0]),
         **assess(energy, recipe, judge, test),

@@ -13,14 +13,13 @@ too large. "mean" is the likelihood by the longer run forwards.
 
 import argparse
 import json
-import platform
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import machine
 from torch import Tensor
 
 from ebm_lib import data
@@ -140,7 +139,6 @@ def main() -> None:
     np.savez_compressed(args.out.with_suffix(".npz"), **stored)
     begun = time.perf_counter()
     verdict = judge(rbm, digits, held_out, generator)
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": unknown")
     facts = {
         "command": " ".join(["python", "training/digits_rbm.py", *sys.argv[1:]]),
         "seed": args.seed,
@@ -148,10 +146,7 @@ def main() -> None:
         "training_seconds": round(seconds, 1),
         "training_processor_seconds": round(cpu_seconds, 1),
         "judging_seconds": round(time.perf_counter() - begun, 1),
-        "threads": 1,
-        "processor": cpu.split(":", 1)[1].strip(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
+        **machine(),
         "pixels": "1 above 0.5, else 0",
         "train": len(digits),
         "held_out": len(held_out),
