@@ -24,6 +24,7 @@ from ebm_lib.data.densities import (
     ring_means,
     ring_of_gaussians,
 )
+from ebm_lib.data.frames import Films, fork_films
 from ebm_lib.data.mulaw import mulaw_decode, mulaw_encode
 from ebm_lib.data.patches import (
     COLOUR_PHOTOGRAPHS,
@@ -41,6 +42,7 @@ __all__ = [
     "COLOUR_PHOTOGRAPHS",
     "PHOTOGRAPHS",
     "TOY_NAMES",
+    "Films",
     "Images",
     "Pairs",
     "Patches",
@@ -55,6 +57,7 @@ __all__ = [
     "ellipse_family",
     "ellipse_radii",
     "fork",
+    "fork_films",
     "fork_roads",
     "gaussian_mixture",
     "grid_means",
