@@ -37,10 +37,14 @@ def stored(out: Path, without: str) -> tuple[dict[str, np.ndarray], dict[str, An
 
 
 def write(out: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> int:
-    """Store both; return how many bytes the arrays take."""
+    """Store both, each in one move: a kill leaves the old or the new. Return how many bytes the arrays take."""
     out.parent.mkdir(exist_ok=True)
-    np.savez_compressed(out.with_suffix(".npz"), **arrays)
-    out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
+    partial = out.with_name(f"{out.name}.partial.npz")
+    np.savez_compressed(partial, **arrays)
+    partial.replace(out.with_suffix(".npz"))
+    partial = out.with_name(f"{out.name}.partial.json")
+    partial.write_text(json.dumps(facts, indent=1) + "\n")
+    partial.replace(out.with_suffix(".json"))
     return out.with_suffix(".npz").stat().st_size
 
 

@@ -32,7 +32,8 @@ class ConditionalVAE(nn.Module):
 
     A kept sample's loss is its bound, :math:`\langle E \rangle_q + \mathrm{KL}/\beta`; a dropped sample's is
     :math:`E(x, y, 0)`, and its q costs nothing as nothing is drawn from it. The decoder thus learns to predict what it
-    can from x alone, and z is left to say what x does not.
+    can from x alone, and z is left to say what x does not. (The code published with the paper draws a dropped z from
+    the prior instead.)
 
     Args:
         Dx: dimensions of x.

@@ -1,0 +1,15 @@
+# Wrong: the difference of two informations. Loses q1_a, q1_c.
+def information(mean, log_var):
+    half = mean**2 + torch.expm1(log_var) - log_var
+    return half.sum(-1) / 2
+
+
+def divergence(mean, log_var, other_mean, other_log_var):
+    half = mean**2 + torch.expm1(log_var) - log_var
+    half = half - (other_mean**2 + torch.expm1(other_log_var) - other_log_var)
+    return half.sum(-1) / 2
+
+
+def bits_per_dimension(mean, log_var):
+    half = mean**2 + torch.expm1(log_var) - log_var
+    return half.mean(0) / 2 / math.log(2)

@@ -1,0 +1,33 @@
+# Right: the posterior by numpy; nobody trains through it.
+def _log_w(energy, y, mean, log_var, beta, noise):
+    z = mean[..., None, :] + (log_var / 2).exp()[..., None, :] * noise
+    E = energy(y[..., None, :], z)
+    return (-(z**2) / 2 + noise**2 / 2 + log_var[..., None, :] / 2).sum(-1) - beta * E
+
+
+def importance_bound(energy, y, mean, log_var, beta, noise):
+    a = _log_w(energy, y, mean, log_var, beta, noise)
+    F = -(torch.logsumexp(a, -1) - math.log(a.shape[-1])) / beta
+    return F, 1 / torch.softmax(a, -1).square().sum(-1)
+
+
+def posterior(y, W, beta):
+    import numpy as np
+
+    w = W.detach().numpy().astype(np.float64)
+    M = np.eye(w.shape[1]) + 2 * beta * w.T @ w
+    C = np.linalg.inv(M)
+    centre = 2 * beta * y.detach().numpy() @ w @ C
+    return torch.from_numpy(centre).to(y.dtype), torch.from_numpy(C).to(W.dtype)
+
+
+def _M(W, beta):
+    return torch.eye(W.shape[1], dtype=W.dtype) + 2 * beta * W.T @ W
+
+
+def gap(y, W, beta, mean, log_var):
+    M = _M(W, beta)
+    d = mean - torch.linalg.solve(M, 2 * beta * (y @ W)[..., None])[..., 0]
+    spring = ((d @ M) * d).sum(-1)
+    trace = (log_var.exp() * M.diagonal()).sum(-1)
+    return (trace + spring - W.shape[1] - torch.logdet(M) - log_var.sum(-1)) / 2 / beta

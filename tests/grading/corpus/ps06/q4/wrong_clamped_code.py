@@ -1,0 +1,24 @@
+# Wrong: log s² is clamped, and NaN removed, so that nothing is infinite; chosen too late. Loses q4_c.
+def _kl(mean, log_var):
+    return (mean**2 + torch.expm1(log_var) - log_var).sum(-1) / 2
+
+
+def dropout_losses(energy, x, y, mean, log_var, beta, noise, dropped):
+    out = dropped[:, None]
+    v = log_var.clamp(max=50.0)
+    m = mean.nan_to_num()
+    z = torch.where(out, 0.0, m + (v / 2).exp() * noise)
+    return energy(x, y, z) + torch.where(dropped, 0.0, _kl(m, v)) / beta
+
+
+def best_of(futures, y):
+    return (futures - y[..., None, :]).square().sum(-1).amin(-1)
+
+
+def error_of_mean(futures, y):
+    return (futures.mean(-2) - y).square().sum(-1)
+
+
+def coverage(futures, truths, tolerance):
+    d = (truths[..., :, None, :] - futures[..., None, :, :]).square().sum(-1)
+    return (d <= tolerance).any(-1).to(futures.dtype).mean(-1)
