@@ -144,7 +144,6 @@ def balls(args: argparse.Namespace) -> Result:
                     "median_std": std.median().item(),
                     "centre": mean.mean(0).norm().item(),
                     "second_moment": (mean.square() + std.square()).mean(0).tolist(),
-                    "ratio": (mean.std() / std.median()).item(),
                     "nearest": (gap / std.mean(1)[:1000]).median().item(),
                     "rms_path": [round(m.square().mean().sqrt().item(), 3) for m in path.mean[at]],
                     "std_path": [round(s.median().item(), 4) for s in path.std[at]],
