@@ -85,7 +85,7 @@ def test_every_check_gets_the_same_points(course, ps, tmp_path):
     overwritten = set().union(*(assigned(c.source) for c in checks_of_set if not c.metadata.nbgrader.solution))
     for (name, q), answer in stands.items():
         changes = "_the_callers_" in answer.name
-        if changes or assigned(answer.source) & overwritten:
+        if ALL and (changes or assigned(answer.source) & overwritten):  # the three as a rule must agree wholly
             checks = [check for check in ours[name] if check.startswith(f"{q}_")]
             mine, theirs = ([points[name].pop(check) for check in checks] for points in (ours, plain))
             assert all(t in (0.0, m) for m, t in zip(mine, theirs, strict=True)), (name, answer.name)
