@@ -37,10 +37,15 @@ from ebm_lib.data.patches import (
     whiten_picture,
     whitening,
 )
+from ebm_lib.data.sequences import sprite_films
+from ebm_lib.data.signatures import signatures
+from ebm_lib.data.sprites import FACTORS, SHAPES, Sprites, draw_sprites, sprite_pairs, sprites
 
 __all__ = [
     "COLOUR_PHOTOGRAPHS",
+    "FACTORS",
     "PHOTOGRAPHS",
+    "SHAPES",
     "TOY_NAMES",
     "Films",
     "Images",
@@ -48,11 +53,13 @@ __all__ = [
     "Patches",
     "Prompts",
     "SpokenDigits",
+    "Sprites",
     "Text",
     "Whitening",
     "checkerboard",
     "checkerboard_log_density",
     "cut_patches",
+    "draw_sprites",
     "ellipse",
     "ellipse_family",
     "ellipse_radii",
@@ -77,7 +84,11 @@ __all__ = [
     "ring_of_gaussians",
     "rings",
     "rings_log_density",
+    "signatures",
     "spiral",
+    "sprite_films",
+    "sprite_pairs",
+    "sprites",
     "swiss_roll",
     "toy",
     "two_moons",
