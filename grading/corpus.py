@@ -236,12 +236,13 @@ def _verdict(answer: Answer, nb: NotebookNode, seconds: float) -> Verdict:
     marks, out_of, message = {}, {}, ""
     for cell in nb.cells[:-1]:
         error = next((out for out in cell.outputs if out.output_type == "error"), None)
-        said = "" if error is None else f"{error.ename}: {error.evalue}".removeprefix("AssertionError: ")
+        said = "" if error is None else f"{error.ename}: {error.evalue}".removeprefix("AssertionError: ") or error.ename
         if is_check(cell):
             name = grade_id(cell)
             marks[name], out_of[name] = map(float, determine_grade(cell))
             if marks[name] < out_of[name] and not said:
-                said = f"gave {cell.outputs[-1].data['text/plain']}" if cell.outputs else ""
+                given = [out.data["text/plain"] for out in cell.outputs if "data" in out]  # not what was printed
+                said = f"gave {given[-1]}" if given else ""
         if said and not message and question(cell) == answer.question:
             message = said.rstrip(": ")
     spoiled = [out for out in nb.cells[-1].outputs if out.get("data", {}).get("text/plain") == "True"]

@@ -144,6 +144,20 @@ def test_partial_credit_is_part_of_a_verdict(tiny):
     assert verdict.message == "gave 0.5"
 
 
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [("assert double(1) == 2", "AssertionError"), ("print('close')\n0.5 if double(1) else 1\nprint('so so')", "")],
+)
+def test_a_check_may_fail_without_a_message(tiny, check, message):
+    def edit(nb):
+        cell = next(c for c in nb.cells if c.metadata.get("nbgrader", {}).get("grade_id") == "q1_check")
+        cell.source = check
+
+    tiny.edit_source(edit)
+    (verdict,) = score_answers(tiny.course, "ps90", [Answer("q1", "a", "def double(x):\n    return 3 * x")])
+    assert verdict.message == message
+
+
 def test_reference_and_automatic_answers(tiny):
     nb = read(tiny.course.source("ps90"))
     assert reference(nb, "q1").source == "def double(x):\n    return 2 * x"
