@@ -1,6 +1,6 @@
 """Joint-embedding criteria beside lightly's, on one thread at batch 256 and dimension 2,048: prints a table.
 
-``lightly`` needs an environment of its own: its import fails at a torchvision operator unless that operator's schema is
+``lightly`` needs an environment of its own: its import fails at two of torchvision's operators unless their schemas are
 declared first. Without it the other columns stay empty, and nothing is written. Each figure is of loss and gradient
 together; runs are interleaved, each repeat gives one ratio, and the table shows the median and the range of the ratios.
 Times are the processor's, so that a busy machine disturbs them little. Writes the table with its circumstances to
@@ -71,7 +71,9 @@ def ours(prototypes: int) -> dict[str, Loss]:
 def theirs(prototypes: int) -> dict[str, Loss]:
     """The same from lightly, if it can be imported here."""
     try:
-        torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for operator in ("nms", "qnms"):
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{operator}", schema)
         from lightly import loss
     except (ImportError, RuntimeError) as error:
         print(f"lightly is not available: {error}")
