@@ -146,8 +146,9 @@ def pirl(
 
     with s the cosine. The sum over D_N in h is that of the same v in both terms of L, so that with
     :math:`S = \sum_j e^{s_j/\tau}` the second term is :math:`\sum_j \log(1 + e^{s_j/\tau}/S)`. Convention: the paper's
-    equations 5 and 6, mean over the batch. The authors' release (VISSL) trains with the first term alone, which is
-    :func:`moco` against the memory bank.
+    equations 5 and 6, mean over the batch. As printed, the second term lies between log 2 and 1, and teaches nothing
+    once there are many negatives. The authors' release (VISSL) holds the sum over D_N at a constant estimated on the
+    first batch, as noise-contrastive estimation does; there the second term is the push.
 
     Args:
         memory: the images' own entries in the memory bank, (N, D); no gradient goes there.
