@@ -241,8 +241,8 @@ def _verdict(answer: Answer, nb: NotebookNode, seconds: float) -> Verdict:
             name = grade_id(cell)
             marks[name], out_of[name] = map(float, determine_grade(cell))
             if marks[name] < out_of[name] and not said:
-                given = [out.data["text/plain"] for out in cell.outputs if "data" in out]  # not what was printed
-                said = f"gave {given[-1]}" if given else ""
+                given = (out.data["text/plain"] for out in cell.outputs if out.output_type == "execute_result")
+                said = next((f"gave {value}" for value in given), "")
         if said and not message and question(cell) == answer.question:
             message = said.rstrip(": ")
     spoiled = [out for out in nb.cells[-1].outputs if out.get("data", {}).get("text/plain") == "True"]

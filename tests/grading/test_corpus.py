@@ -146,7 +146,10 @@ def test_partial_credit_is_part_of_a_verdict(tiny):
 
 @pytest.mark.parametrize(
     ("check", "message"),
-    [("assert double(1) == 2", "AssertionError"), ("print('close')\n0.5 if double(1) else 1\nprint('so so')", "")],
+    [
+        ("assert double(1) == 2", "AssertionError"),
+        ("get_ipython().events.register('post_execute', lambda: print('late'))\n0.5", "gave 0.5"),
+    ],
 )
 def test_a_check_may_fail_without_a_message(tiny, check, message):
     def edit(nb):
