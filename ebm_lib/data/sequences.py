@@ -5,7 +5,7 @@ import math
 import torch
 
 from ebm_lib.data.draw import kind_of, uniform
-from ebm_lib.data.sprites import RADIUS, Sprites, draw_sprites, sprites
+from ebm_lib.data.sprites import FACTORS, RADIUS, Sprites, draw_sprites, random_factors
 from ebm_lib.require import require_count
 
 TURN = 1.5  # radians, at most, from the middle of a film to its end
@@ -55,18 +55,21 @@ def sprite_films(
     if require_count("frames", frames) < 3:
         raise ValueError(f"frames must be at least 3, got {frames}")
     kind = kind_of(None, dtype, device)
-    how = {"size": size, "generator": generator, "dtype": dtype, "device": device}
-    first = sprites(require_count("n", n), **how)
+
+    def draw(count: int) -> dict[str, torch.Tensor]:
+        return dict(zip(FACTORS, random_factors(count, size, None, generator, *kind), strict=True))
+
+    first = draw(require_count("n", n))
 
     def rate(*shape: int) -> torch.Tensor:
         return 2 * uniform((n, 1, *shape), generator, *kind) - 1
 
     tau = torch.linspace(-1, 1, frames, dtype=kind[0], device=kind[1])
     radius = sum(RADIUS) / 2 + GROWTH * (rate() + rate() * tau) / 2
-    angle = torch.remainder(first.angle, 2 * math.pi)[:, None] + TURN * rate() * tau
+    angle = torch.remainder(first["angle"], 2 * math.pi)[:, None] + TURN * rate() * tau
     room = (1 - radius.amax(1, keepdim=True))[..., None]
     place = room * (rate(2) + rate(2) * tau[:, None]) / 2
-    look = sprites(n * frames, **how) if flicker else Sprites(*(part.repeat_interleave(frames, 0) for part in first))
-    labels = first.labels.repeat_interleave(frames)
-    factors = (labels, place.flatten(0, 1), radius.flatten(), angle.flatten(), *(getattr(look, k) for k in LOOK))
+    look = draw(n * frames) if flicker else {k: first[k].repeat_interleave(frames, 0) for k in LOOK}
+    labels = first["labels"].repeat_interleave(frames)
+    factors = (labels, place.flatten(0, 1), radius.flatten(), angle.flatten(), *(look[k] for k in LOOK))
     return Sprites(draw_sprites(*factors), *factors)

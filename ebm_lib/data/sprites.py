@@ -96,7 +96,7 @@ def sprites(
     >>> drawn.images.shape, [SHAPES[k] for k in drawn.labels]
     (torch.Size([4, 3, 32, 32]), ['ellipse', 'C', 'hexagon', 'triangle'])
     """
-    factors = _draw(n, size, labels, generator, *kind_of(None, dtype, device))
+    factors = random_factors(n, size, labels, generator, *kind_of(None, dtype, device))
     return Sprites(draw_sprites(*factors), *factors)
 
 
@@ -135,7 +135,7 @@ def sprite_pairs(
     """
     names = {require_choice("shared", name, FACTORS) for name in shared}
     kind = kind_of(None, dtype, device)
-    first, second = (_draw(n, size, None, generator, *kind) for _ in range(2))
+    first, second = (random_factors(n, size, None, generator, *kind) for _ in range(2))
     second = tuple(a if name in names else b for name, a, b in zip(FACTORS, first, second, strict=True))
     return tuple(Sprites(draw_sprites(*factors), *factors) for factors in (first, second))
 
@@ -189,7 +189,7 @@ def draw_sprites(
     return cover * front + (1 - cover) * back
 
 
-def _draw(
+def random_factors(
     n: int,
     size: int,
     labels: Tensor | None,
@@ -197,7 +197,16 @@ def _draw(
     dtype: torch.dtype,
     device: torch.device | None,
 ) -> tuple[Tensor, ...]:
-    """Draw all factors, in the order of ``FACTORS``."""
+    """Draw all that :func:`draw_sprites` takes, in the order of ``FACTORS``, and no picture yet.
+
+    Raises:
+        ImportError: scikit-image or scikit-learn is missing.
+        ValueError: as :func:`sprites`.
+
+    >>> factors = random_factors(2, 16, None, torch.Generator().manual_seed(0), torch.float32, None)
+    >>> [tuple(factor.shape) for factor in factors[:4]]
+    [(2,), (2, 2), (2,), (2,)]
+    """
     require_count("n", n)
     if not 8 <= require_count("size", size) <= 96:
         raise ValueError(f"size must be from 8 to 96 pixels, got {size}")

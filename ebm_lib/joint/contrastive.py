@@ -181,9 +181,10 @@ def pirl(
     memory, negatives = unit("memory", memory.detach()), unit("negatives", negatives.detach())
 
     def nce(v: Tensor) -> Tensor:
-        others = v @ negatives.T / temperature
+        energy = -v @ negatives.T
+        others = -energy / temperature
         total = others.logsumexp(-1, keepdim=True)
-        own = losses.info_nce(-(memory * v).sum(-1), -others * temperature, 1 / temperature)
+        own = losses.info_nce(-(memory * v).sum(-1), energy, 1 / temperature)
         return (own + torch.nn.functional.softplus(others - total).sum(-1)).mean()
 
     parts = weight * nce(unit("transformed", transformed)), (1 - weight) * nce(unit("image", image))

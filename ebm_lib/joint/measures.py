@@ -91,9 +91,8 @@ def effective_rank(z: Tensor, *, center: bool = False) -> Tensor:
     points = z.double()
     rounding = max(z.shape) * torch.finfo(points.dtype).eps * torch.linalg.vector_norm(points)
     sigma = torch.linalg.svdvals(points - points.mean(0) if center else points)
-    sigma = torch.where(
-        sigma > rounding, sigma, 0
-    )  # what rounding leaves of a mean that was subtracted is no direction
+    # What rounding leaves of a mean that was subtracted is no direction
+    sigma = torch.where(sigma > rounding, sigma, 0)
     p = sigma / sigma.sum().clamp(min=torch.finfo(sigma.dtype).tiny)
     return torch.where(sigma[0] > 0, (-torch.xlogy(p, p).sum()).exp(), 0).to(z.dtype)
 

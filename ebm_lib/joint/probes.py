@@ -225,11 +225,12 @@ def _require_labelled(train: Tensor, train_labels: Tensor, test: Tensor, test_la
     require_embeddings("test", test)
     if train.shape[1] != test.shape[1]:
         raise ValueError(f"train and test must have the same dimensions, got {train.shape[1]} and {test.shape[1]}")
+    classes = 0
     for name, h, labels in (("train_labels", train, train_labels), ("test_labels", test, test_labels)):
-        require_labels(name, labels)
+        classes = max(classes, require_labels(name, labels))
         if len(labels) != len(h):
             raise ValueError(f"{name} must be one for each sample, {len(h)}, got {len(labels)}")
-    return max(require_labels("train_labels", train_labels), require_labels("test_labels", test_labels))
+    return classes
 
 
 def _share(predicted: Tensor, labels: Tensor) -> float:
