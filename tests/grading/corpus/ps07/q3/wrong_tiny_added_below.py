@@ -1,0 +1,24 @@
+# Wrong: 10⁻¹² is added below, where a whole row is 0. Loses q3_a, q3_b, q3_d.
+def cosine_scores(z, prototypes):
+    z = torch.nn.functional.normalize(z, dim=1)
+    w = torch.nn.functional.normalize(prototypes, dim=1)
+    return z @ w.T
+
+
+def sinkhorn(scores, epsilon, iterations):
+    s = scores.detach() / epsilon
+    q = torch.exp(s - s.max())
+    for _ in range(iterations):
+        q = q / (q.sum(0, keepdim=True) + 1e-12)
+        q = q / (q.sum(1, keepdim=True) + 1e-12)
+    return q
+
+
+def swapped(scores1, scores2, temperature, epsilon, iterations):
+    q1 = sinkhorn(scores1, epsilon, iterations)
+    q2 = sinkhorn(scores2, epsilon, iterations)
+    log_p1 = torch.log_softmax(scores1 / temperature, dim=1)
+    log_p2 = torch.log_softmax(scores2 / temperature, dim=1)
+    first = -(q2 * log_p1).sum(1).mean()
+    second = -(q1 * log_p2).sum(1).mean()
+    return (first + second) / 2
