@@ -149,7 +149,7 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
             [0.6900, 0.3100]])
     """
     require_embeddings("scores", scores)
-    return _shares(scores, epsilon, iterations)
+    return _shares(scores, epsilon, iterations)[0]
 
 
 def swav(
@@ -206,22 +206,21 @@ def swav(
         if s.shape != scores[0].shape:
             raise ValueError(f"scores[{v}] must have shape {tuple(scores[0].shape)}, got {tuple(s.shape)}")
     require_divisor("temperature", temperature, scores[0])
-    pools, K = [s.detach() for s in scores[:assigned]], scores[0].shape[1]
+    pools, (B, K) = [s.detach() for s in scores[:assigned]], scores[0].shape
     if queue is not None:
         for a, q in enumerate(queue):
             require_embeddings(f"queue[{a}]", q)
         if len(queue) != assigned or any(q.shape != (len(queue[0]), K) for q in queue):
             raise ValueError(f"queue must hold (M, {K}) scores for each of the {assigned} assigned views")
         pools = [torch.cat([pool, earlier.detach()]) for pool, earlier in zip(pools, queue, strict=True)]
-    q = [_shares(pool, epsilon, iterations)[: len(scores[0])] for pool in pools]
-    agreement, information = 0.0, 0.0
+    q, entropies = zip(*(_shares(pool, epsilon, iterations) for pool in pools), strict=True)
+    agreement = 0.0
     for v, s in enumerate(scores):
-        others = q[:v] + q[v + 1 :]
+        others = [shares[:B] for a, shares in enumerate(q) if a != v]
         targets = sum(others[1:], others[0]) if others else torch.zeros_like(s)
-        agreement += (targets * log_softmax(s / temperature, 1)).sum(1).mean()
-    for shares in q:  # 0 log 0 is 0; torch.special.entr says so too, at twice the cost
-        information += shares.clamp(min=torch.finfo(shares.dtype).tiny).log_().mul_(shares).sum(1).mean()
-    loss, entropy = -agreement / (assigned * (len(scores) - 1)), -information / assigned
+        agreement += torch.vdot(targets.flatten(), log_softmax(s / temperature, 1).flatten()) / B
+    loss = -agreement / (assigned * (len(scores) - 1))
+    entropy = sum(rows[:B].mean() for rows in entropies) / assigned
     return Swapped(loss, entropy, loss - entropy)
 
 
@@ -324,19 +323,23 @@ def assign(
     return Assignment(codes, one_hot(codes, K).sum(0), energy.mean().item())
 
 
-def _shares(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Return Q of :func:`sinkhorn`."""
+def _shares(scores: Tensor, epsilon: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """Return Q of :func:`sinkhorn`, and the entropy of its rows, (B,)."""
     require_count("iterations", iterations)
     log_q = scores / require_divisor("epsilon", epsilon, scores)
     log_q -= log_q.max()
     # Each pass gives prototypes equal shares, of a size that samples then decide. Where all exponentials are far from
-    # underflow, sums of them do that in a third of the time that sums in logarithms take
+    # underflow, products with scaling vectors do that in a fraction of the time that sums in logarithms take
     if has_values(log_q) and log_q.min() > math.log(torch.finfo(log_q.dtype).tiny) / 2:
-        q = log_q.exp_()
+        q = log_q.exp()
+        sample, share = torch.ones_like(log_q[:, 0]), log_q.shape[0] / log_q.shape[1]
         for _ in range(iterations):
-            q /= q.sum(0)
-            q /= q.sum(1, keepdim=True)
-        return q
+            prototype = share / (sample @ q)
+            sample = 1 / (q @ prototype)
+        q *= sample[:, None]
+        q *= prototype
+        return q, -((q * log_q).sum(1) + sample.log() + q @ prototype.log())
     for _ in range(iterations):
         log_q = log_softmax(log_softmax(log_q, 0), 1)
-    return log_q.exp()
+    q = log_q.exp()
+    return q, -(q * log_q).sum(1)
