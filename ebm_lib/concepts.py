@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm_lib.data.concepts import points_of
-from ebm_lib.data.draw import normal
+from ebm_lib.data.draw import normal, uniform
 from ebm_lib.nn import init_
 from ebm_lib.require import has_values, require_count, require_finite
 
@@ -221,8 +221,7 @@ def denoising_loss(
         raise ValueError(f"low and high must be finite standard deviations, 0 < low ≤ high, got {low} and {high}")
     clean = points_of(y)
     kind = (generator, y.dtype, y.device)
-    drawn = torch.rand((*clean.shape[:-2], 1, 1), generator=generator, dtype=y.dtype, device=y.device)
-    sigma = low * (high / low) ** drawn
+    sigma = low * (high / low) ** uniform((*clean.shape[:-2], 1, 1), *kind)
     noise = sigma * normal(clean.shape, *kind)
     noisy = (clean + noise).flatten(-2).requires_grad_()
     if attention is None:

@@ -218,7 +218,7 @@ def random_factors(
     bright = draws[:, 10] < 0.5
     photographs = [picture.to(dtype) for picture in _photographs()]
     textures = (
-        cut_patches(photographs, n, size, generator=generator).view(n, 3, size, size).to(device) for _ in range(2)
+        cut_patches(photographs, n, size, generator=generator).view(n, 3, size, size).to(draws.device) for _ in range(2)
     )
     return labels, place, radius, angle, TINT * draws[:, 4:7], TINT * draws[:, 7:10], bright, *textures
 
