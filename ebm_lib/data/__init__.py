@@ -25,6 +25,7 @@ from ebm_lib.data.densities import (
     ring_of_gaussians,
 )
 from ebm_lib.data.frames import Films, fork_films
+from ebm_lib.data.journeys import Journeys, digit_journeys, draw_journeys
 from ebm_lib.data.mulaw import mulaw_decode, mulaw_encode
 from ebm_lib.data.patches import (
     COLOUR_PHOTOGRAPHS,
@@ -40,6 +41,7 @@ from ebm_lib.data.patches import (
 from ebm_lib.data.sequences import sprite_films
 from ebm_lib.data.signatures import signatures
 from ebm_lib.data.sprites import FACTORS, SHAPES, Sprites, draw_sprites, sprite_pairs, sprites
+from ebm_lib.data.textured import TexturedFilms, draw_textured, texture_patterns, textured_films
 
 __all__ = [
     "COLOUR_PHOTOGRAPHS",
@@ -49,17 +51,22 @@ __all__ = [
     "TOY_NAMES",
     "Films",
     "Images",
+    "Journeys",
     "Pairs",
     "Patches",
     "Prompts",
     "SpokenDigits",
     "Sprites",
     "Text",
+    "TexturedFilms",
     "Whitening",
     "checkerboard",
     "checkerboard_log_density",
     "cut_patches",
+    "digit_journeys",
+    "draw_journeys",
     "draw_sprites",
+    "draw_textured",
     "ellipse",
     "ellipse_family",
     "ellipse_radii",
@@ -90,6 +97,8 @@ __all__ = [
     "sprite_pairs",
     "sprites",
     "swiss_roll",
+    "texture_patterns",
+    "textured_films",
     "toy",
     "two_moons",
     "whiten_picture",
