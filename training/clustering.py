@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 from record import run_parts
+from sprite_studies import AUGMENTATION, CHANNELS, COUNT, GEOMETRY, HELD_OUT, SMALL, sprites
 from torch import Tensor
 from torch.nn.functional import log_softmax, normalize, one_hot
 
-from ebm_lib import data
 from ebm_lib.joint import (
     Augmentation,
     DeepCluster,
@@ -38,12 +38,7 @@ from ebm_lib.joint import (
 from ebm_lib.joint.methods.base import Method
 
 RESULTS = Path(__file__).parent / "results" / "clustering"
-CHANNELS = (16, 32, 64, 64)
-COUNT, HELD_OUT = 3000, 1000
-GEOMETRY = {"crop": (0.6, 1.0), "rotate": 45.0}
-COLOURS = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.2, "jitter": 0.9, "grey": 0.2}
 NO_COLOURS = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "jitter": 0.0, "grey": 0.0}
-SMALL = {"size": 16, "crop": (0.3, 0.6)}
 WAYS: dict[str, dict[str, Any]] = {
     "SwAV": {},
     "SwAV, softmax for Sinkhorn": {"assignment": "softmax"},
@@ -70,17 +65,10 @@ KEPT = ("DeepCluster", "SwAV", "SwAV, no change of colour")  # whose clusters ar
 Result = tuple[dict[str, Tensor], dict[str, Any]]
 
 
-@functools.cache
-def sprites() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return pictures and labels to learn from, and others to judge by."""
-    drawn = data.sprites(COUNT + HELD_OUT, generator=torch.Generator().manual_seed(0))
-    return drawn.images[:COUNT], drawn.labels[:COUNT], drawn.images[COUNT:], drawn.labels[COUNT:]
-
-
 def views(kind: str) -> Views:
     """Return what draws the views."""
-    large = Augmentation(32, **GEOMETRY, **(NO_COLOURS if kind == "shapes" else COLOURS))
-    small = Augmentation(**GEOMETRY | COLOURS | SMALL | ({"crop": GEOMETRY["crop"]} if kind == "whole" else {}))
+    large = Augmentation(32, **AUGMENTATION | (NO_COLOURS if kind == "shapes" else {}))
+    small = Augmentation(**AUGMENTATION | SMALL | ({"crop": GEOMETRY["crop"]} if kind == "whole" else {}))
     return Views(large, large, *([small] * 4 if kind in ("multi", "whole") else []))
 
 

@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 from record import run_parts
+from sprite_studies import AUGMENTATION, CHANNELS, COLOURS, COUNT, GEOMETRY, HELD_OUT, sprites
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from ebm_lib import data
 from ebm_lib.joint import (
     PIRL,
     Augmentation,
@@ -46,10 +46,7 @@ from ebm_lib.joint import (
 from ebm_lib.joint.methods.base import Method
 
 RESULTS = Path(__file__).parent / "results" / "contrastive"
-CHANNELS = (16, 32, 64, 64)
-COUNT, HELD_OUT, QUEUE = 3000, 1000, 1024
-GEOMETRY = {"crop": (0.6, 1.0), "rotate": 45.0}
-COLOURS = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.2, "jitter": 0.9, "grey": 0.2}
+QUEUE = 1024
 NO_GEOMETRY, NO_COLOURS = {"crop": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0}, {"jitter": 0.0, "grey": 0.0}
 WAYS: dict[str, dict[str, Any]] = {
     "random encoder": {"epochs": 0},
@@ -87,13 +84,6 @@ class PullingPIRL(PIRL):
         return PIRLTerms(sum(parts), *parts)
 
 
-@functools.cache
-def sprites() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return pictures and labels to learn from, and others to judge by."""
-    drawn = data.sprites(COUNT + HELD_OUT, generator=torch.Generator().manual_seed(0))
-    return drawn.images[:COUNT], drawn.labels[:COUNT], drawn.images[COUNT:], drawn.labels[COUNT:]
-
-
 def build(name: str, seed: int) -> Method:
     """Return the method, in one of the ways, with fresh weights."""
     g, way = torch.Generator().manual_seed(seed), WAYS[name]
@@ -115,7 +105,7 @@ def build(name: str, seed: int) -> Method:
 
 def make_views(name: str) -> Views:
     """Return what draws the views."""
-    augment = Augmentation(32, **WAYS[name].get("augment", GEOMETRY | COLOURS))
+    augment = Augmentation(32, **WAYS[name].get("augment", AUGMENTATION))
     if name.startswith("PIRL"):
         return Views(augment, lambda x, g: jigsaw(augment(x, g), grid=2, patch=16, generator=g))
     return Views(augment, augment)
@@ -128,7 +118,7 @@ def judge(method: Method, sets: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[s
     training = method.training
     method.eval()
     known, new = represent(method.encoder, train), represent(method.encoder, test)
-    augment = Augmentation(32, **GEOMETRY | COLOURS)  # all ways are judged by the same views
+    augment = Augmentation(32, **AUGMENTATION)  # all ways are judged by the same views
     views = Views(augment, augment)(test, torch.Generator().manual_seed(5))
     pair = [method.head(represent(method.encoder, view)) for view in views]
     z_known, z = normalize(method.head(known), dim=1), normalize(method.head(new), dim=1)

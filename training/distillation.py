@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from record import run_parts
+from sprite_studies import AUGMENTATION, CHANNELS, COUNT, HELD_OUT, sprites
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ebm_lib import data
 from ebm_lib.joint import (
     BYOL,
     Augmentation,
@@ -36,10 +36,6 @@ from ebm_lib.joint import (
 from ebm_lib.joint.methods.base import Method
 
 RESULTS = Path(__file__).parent / "results" / "distillation"
-CHANNELS = (16, 32, 64, 64)
-COUNT, HELD_OUT = 3000, 1000
-AUGMENT = {"crop": (0.6, 1.0), "rotate": 45.0, "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.2,
-           "jitter": 0.9, "grey": 0.2}  # fmt: skip
 SIZES = {"SimSiam": {"D": 128, "bottleneck": 32}, "BYOL": {"momentum": 0.9}}
 WAYS: dict[str, dict[str, Any]] = {
     "SimSiam": {},
@@ -57,13 +53,6 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 Result = tuple[dict[str, Tensor], dict[str, Any]]
-
-
-@functools.cache
-def sprites() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return pictures and labels to learn from, and others to judge by."""
-    drawn = data.sprites(COUNT + HELD_OUT, generator=torch.Generator().manual_seed(0))
-    return drawn.images[:COUNT], drawn.labels[:COUNT], drawn.images[COUNT:], drawn.labels[COUNT:]
 
 
 def build(name: str, seed: int) -> Method:
@@ -102,7 +91,7 @@ def judge(method: Method, sets: tuple[Tensor, Tensor, Tensor, Tensor], views: Ca
 def way(args: argparse.Namespace, name: str) -> Result:
     """Train in one of the ways, from each seed, and judge at the beginning, at the end, and between."""
     sets = sprites()
-    views = Views(*[Augmentation(32, **AUGMENT)] * 2)
+    views = Views(*[Augmentation(32, **AUGMENTATION)] * 2)
     runs, losses = [], []
     for seed in range(args.seed, args.seed + args.seeds):
         method, rows = build(name, seed), []

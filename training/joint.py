@@ -36,8 +36,9 @@ from typing import Any
 
 import torch
 from joint_judge import DRAWS, MAPPED, Sets, judge, labelled, pictures
-from joint_recipes import AUGMENTATION, BASELINES, METHODS, SMALL, Recipe, Stopwatch, make, memory, views
+from joint_recipes import BASELINES, METHODS, Recipe, Stopwatch, make, memory, views
 from record import machine, run_parts, stored
+from sprite_studies import AUGMENTATION, SMALL
 from torch import Tensor, nn
 
 from ebm_lib import joint

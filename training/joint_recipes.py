@@ -14,17 +14,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from sprite_studies import AUGMENTATION, SMALL
 from torch import Tensor
 
 from ebm_lib import joint
 from ebm_lib.joint.methods import Method
-
-# Shared by all. Turns and colours are what differs between sprites of one shape; crops below half the area lose it.
-AUGMENTATION = {
-    "crop": (0.6, 1.0), "rotate": 45.0, "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.2,
-    "jitter": 0.9, "grey": 0.2,
-}  # fmt: skip
-SMALL = {"size": 16, "crop": (0.3, 0.6)}  # the small crops of multi-crop
 
 
 @dataclass(frozen=True)

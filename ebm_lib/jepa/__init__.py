@@ -10,12 +10,12 @@ the counterpart that predicts y itself. Train either by :func:`ebm_lib.joint.lea
 from ebm_lib.jepa.hierarchy import HJEPA, Ascent, HJEPATerms, Levels
 from ebm_lib.jepa.information import Information, gaussianity, variance_covariance
 from ebm_lib.jepa.latent import Inferred, Latent
-from ebm_lib.jepa.latents import Bounded, Dictionary, Discrete, Noisy, Sparse
+from ebm_lib.jepa.latents import Bounded, Discrete, Noisy, Sparse
 from ebm_lib.jepa.masked import MaskedJEPA, place_free
 from ebm_lib.jepa.masking import Masks, block_masks, from_patches, masked_views, scattered_masks, to_patches
 from ebm_lib.jepa.model import JEPA, JEPATerms, generative
 from ebm_lib.jepa.patches import PatchEncoder, PatchPredictor, Pixels, Pooled, positions
-from ebm_lib.jepa.predictor import Predictor
+from ebm_lib.jepa.predictor import Dictionary, Predictor
 from ebm_lib.jepa.video import FramePredictor, VideoJEPA, VideoTerms, split_film
 
 __all__ = [

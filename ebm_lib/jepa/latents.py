@@ -207,66 +207,30 @@ class Sparse(nn.Module):
         self.kept += len(z)
 
 
-class Dictionary(nn.Module):
-    r"""A predictor that adds to its guess a few directions of fixed length, which depend on x: linear in z.
-
-    .. math::
-
-        \text{Pred}(s_x, z) = g(s_x) + A(s_x)\, z, \qquad \lVert A_l(s_x) \rVert = \sqrt D
-
-    One unit of one :math:`z_l` moves the prediction by an energy of 1, neither more nor less: the columns of A cannot
-    grow to make z cheap, as a perceptron's weights can.
-
-    Args:
-        D: dimensions of s_x.
-        L: dimensions of z.
-        out: dimensions of s_y; D if None.
-        hidden: widths of the hidden layers of the two perceptrons g and A.
-        activation: a key of ``ebm_lib.nn.ACTIVATIONS``.
-        generator: where the weights come from.
-
-    Raises:
-        ValueError: sizes out of range; when called, s_x or z of another width.
-
-    Source: LeCun, The Energy-Based View of Self-Supervised Learning (GTC 2021), "Regularized Latent Variable EBM" ("L1
-        norm with decoder normalization").
-
-    >>> predictor = Dictionary(4, 2, generator=torch.Generator().manual_seed(0))
-    >>> s_x, z = torch.zeros(5, 1, 4), torch.eye(2)
-    >>> (predictor(s_x, z) - predictor(s_x, 0 * z)).square().mean(-1).allclose(torch.ones(5, 2))
-    True
-    """
+class _Amortized(nn.Module):
+    """What a network reads off both representations, side by side: ``values`` numbers for each pair."""
 
     def __init__(
-        self,
-        D: int,
-        L: int,
-        *,
-        out: int | None = None,
-        hidden: Sequence[int] = (64,),
-        activation: str = "silu",
-        generator: torch.Generator | None = None,
-    ) -> None:
+        self, D: int, L: int, values: int, out: int | None, hidden: Sequence[int], activation: str,
+        generator: torch.Generator | None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.D, self.L, self.out = require_count("D", D), require_count("L", L), D if out is None else out
-        self.guess = MLP((D, *hidden, self.out), activation=activation, generator=generator)
-        self.directions = MLP((D, *hidden, L * self.out), activation=activation, generator=generator)
+        self.L = L
+        width = require_count("D", D) + (D if out is None else out)
+        self.encoder = MLP((width, *hidden, values), activation=activation, generator=generator)
 
-    def columns(self, s_x: Tensor) -> Tensor:
-        """A(s_x), (..., out, L), its columns of length √out."""
-        A = self.directions(s_x).unflatten(-1, (self.out, self.L))
-        tiny = torch.finfo(A.dtype).tiny ** 0.5
-        return math.sqrt(self.out) * A / torch.linalg.vector_norm(A, dim=-2, keepdim=True).clamp(min=tiny)
-
-    def forward(self, s_x: Tensor, z: Tensor) -> Tensor:
-        """ŝ_y, (..., out), for s_x (..., D) and z (..., L), whose leading dimensions broadcast."""
-        for name, given, width in (("s_x", s_x, self.D), ("z", z, self.L)):
-            if given.shape[-1:] != (width,):
-                raise ValueError(f"{name} must be (..., {width}), got shape {tuple(given.shape)}")
-        return self.guess(s_x) + (self.columns(s_x) @ z.unsqueeze(-1)).squeeze(-1)
+    def read(self, s_x: Tensor, s_y: Tensor) -> Tensor:
+        """The network's answer, (..., values), for s_x (..., D) and s_y (..., D')."""
+        both, width = joined(s_x=s_x, s_y=s_y), self.encoder.sizes[0]
+        if both.shape[-1] != width:
+            raise ValueError(
+                f"s_x and s_y must have {width} dimensions together, "
+                f"got shapes {tuple(s_x.shape)} and {tuple(s_y.shape)}"
+            )
+        return self.encoder(both)
 
 
-class Noisy(nn.Module):
+class Noisy(_Amortized):
     r"""A Gaussian code that a network reads off both representations: fuzzy, and paid for by the nat.
 
     .. math::
@@ -314,14 +278,12 @@ class Noisy(nn.Module):
         activation: str = "silu",
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.L, self.beta = require_count("L", L), require_positive("beta", beta)
-        width = require_count("D", D) + (D if out is None else out)
-        self.encoder = MLP((width, *hidden, 2 * L), activation=activation, generator=generator)
+        super().__init__(D, require_count("L", L), 2 * L, out, hidden, activation, generator)
+        self.beta = require_positive("beta", beta)
 
     def encode(self, s_x: Tensor, s_y: Tensor) -> DiagonalGaussian:
         """q: m and s, each (..., L)."""
-        mean, log_var = self.encoder(_pair(self.encoder, s_x, s_y)).chunk(2, -1)
+        mean, log_var = self.read(s_x, s_y).chunk(2, -1)
         return DiagonalGaussian(mean, (log_var / 2).exp())
 
     def infer(self, energy: EnergyOfZ, s_x: Tensor, s_y: Tensor, generator: torch.Generator | None = None) -> Inferred:
@@ -334,7 +296,7 @@ class Noisy(nn.Module):
         return normal((*s_x.shape[:-1], require_count("n", n), self.L), generator, s_x.dtype, s_x.device)
 
 
-class Bounded(nn.Module):
+class Bounded(_Amortized):
     r"""A code within a ball, plus noise of a fixed size: no price, and no more nats than the noise lets through.
 
     .. math::
@@ -380,15 +342,13 @@ class Bounded(nn.Module):
         activation: str = "silu",
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.L, self.noise = require_count("L", L), require_positive("noise", noise)
+        super().__init__(D, require_count("L", L), L, out, hidden, activation, generator)
+        self.noise = require_positive("noise", noise)
         self.capacity = L / 2 * math.log1p(1 / noise**2)
-        width = require_count("D", D) + (D if out is None else out)
-        self.encoder = MLP((width, *hidden, L), activation=activation, generator=generator)
 
     def encode(self, s_x: Tensor, s_y: Tensor) -> DiagonalGaussian:
         """Where z is drawn around, and σ: (..., L) each."""
-        mean = project_ball(self.encoder(_pair(self.encoder, s_x, s_y)), radius=math.sqrt(self.L))
+        mean = project_ball(self.read(s_x, s_y), radius=math.sqrt(self.L))
         return DiagonalGaussian(mean, torch.full_like(mean, self.noise))
 
     def infer(self, energy: EnergyOfZ, s_x: Tensor, s_y: Tensor, generator: torch.Generator | None = None) -> Inferred:
@@ -407,13 +367,3 @@ class Bounded(nn.Module):
 def _pick(chances: Tensor, u: Tensor) -> Tensor:
     """Which value uniform numbers (...) stand for under chances (..., K)."""
     return (u.unsqueeze(-1) >= chances.cumsum(-1)).sum(-1).clamp(max=chances.shape[-1] - 1)
-
-
-def _pair(encoder: MLP, s_x: Tensor, s_y: Tensor) -> Tensor:
-    both = joined(s_x=s_x, s_y=s_y)
-    if both.shape[-1] != encoder.sizes[0]:
-        raise ValueError(
-            f"s_x and s_y must have {encoder.sizes[0]} dimensions together, "
-            f"got shapes {tuple(s_x.shape)} and {tuple(s_y.shape)}"
-        )
-    return both

@@ -1,5 +1,6 @@
-"""The network between two representations."""
+"""The network between two representations: any perceptron, or one that a latent variable can only push so far."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -69,3 +70,62 @@ class Predictor(nn.Module):
                 raise ValueError(f"s_x and z must have leading dimensions that broadcast, got shapes {told}") from None
             moved = self.mlp(torch.cat([s_x.expand(*leading, -1), z.expand(*leading, -1)], -1))
         return s_x + moved if self.residual else moved
+
+
+class Dictionary(nn.Module):
+    r"""A predictor that adds to its guess a few directions of fixed length, which depend on x: linear in z.
+
+    .. math::
+
+        \text{Pred}(s_x, z) = g(s_x) + A(s_x)\, z, \qquad \lVert A_l(s_x) \rVert = \sqrt D
+
+    One unit of one :math:`z_l` moves the prediction by an energy of 1, neither more nor less: the columns of A cannot
+    grow to make z cheap, as a perceptron's weights can.
+
+    Args:
+        D: dimensions of s_x.
+        L: dimensions of z.
+        out: dimensions of s_y; D if None.
+        hidden: widths of the hidden layers of the two perceptrons g and A.
+        activation: a key of ``ebm_lib.nn.ACTIVATIONS``.
+        generator: where the weights come from.
+
+    Raises:
+        ValueError: sizes out of range; when called, s_x or z of another width.
+
+    Source: LeCun, The Energy-Based View of Self-Supervised Learning (GTC 2021), "Regularized Latent Variable EBM" ("L1
+        norm with decoder normalization").
+
+    >>> predictor = Dictionary(4, 2, generator=torch.Generator().manual_seed(0))
+    >>> s_x, z = torch.zeros(5, 1, 4), torch.eye(2)
+    >>> (predictor(s_x, z) - predictor(s_x, 0 * z)).square().mean(-1).allclose(torch.ones(5, 2))
+    True
+    """
+
+    def __init__(
+        self,
+        D: int,
+        L: int,
+        *,
+        out: int | None = None,
+        hidden: Sequence[int] = (64,),
+        activation: str = "silu",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.D, self.L, self.out = require_count("D", D), require_count("L", L), D if out is None else out
+        self.guess = MLP((D, *hidden, self.out), activation=activation, generator=generator)
+        self.directions = MLP((D, *hidden, L * self.out), activation=activation, generator=generator)
+
+    def columns(self, s_x: Tensor) -> Tensor:
+        """A(s_x), (..., out, L), its columns of length √out."""
+        A = self.directions(s_x).unflatten(-1, (self.out, self.L))
+        tiny = torch.finfo(A.dtype).tiny ** 0.5
+        return math.sqrt(self.out) * A / torch.linalg.vector_norm(A, dim=-2, keepdim=True).clamp(min=tiny)
+
+    def forward(self, s_x: Tensor, z: Tensor) -> Tensor:
+        """ŝ_y, (..., out), for s_x (..., D) and z (..., L), whose leading dimensions broadcast."""
+        for name, given, width in (("s_x", s_x, self.D), ("z", z, self.L)):
+            if given.shape[-1:] != (width,):
+                raise ValueError(f"{name} must be (..., {width}), got shape {tuple(given.shape)}")
+        return self.guess(s_x) + (self.columns(s_x) @ z.unsqueeze(-1)).squeeze(-1)

@@ -169,11 +169,31 @@ def test_a_queue_takes_part_in_the_assignment_and_in_nothing_else():
         draw(3, 5, seed=1).clamp(-1, 1),
         [draw(20, 5, seed=k).clamp(-1, 1) for k in (2, 3)],
     )
-    found = joint.swav([s, t], queue=old).loss
+    found = joint.swav([s, t], queue=old)
     q = [joint.sinkhorn(torch.cat([v, m]))[:3] for v, m in zip((s, t), old, strict=True)]
     expected = -((q[0] * (t / 0.1).log_softmax(1)).sum() + (q[1] * (s / 0.1).log_softmax(1)).sum()) / 6
-    torch.testing.assert_close(found, expected)
-    assert found != joint.swav([s, t]).loss
+    torch.testing.assert_close(found.loss, expected)
+    assert found.loss != joint.swav([s, t]).loss
+    torch.testing.assert_close(found.entropy, torch.special.entr(torch.cat(q)).sum() / 6)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 2e-4])  # sums, and sums in logarithms
+def test_swavs_entropy_is_that_of_the_assignments(epsilon):
+    scores = [draw(6, 4, seed=k).clamp(-1, 1).float() for k in range(2)]
+    q = torch.cat([joint.sinkhorn(s, epsilon=epsilon) for s in scores])
+    found = joint.swav(scores, epsilon=epsilon).entropy
+    torch.testing.assert_close(found, torch.special.entr(q).sum() / 12, rtol=1e-5, atol=1e-6)
+
+
+def test_scaling_vectors_stay_in_range_just_before_logarithms_take_over():
+    for seed in range(20):
+        scores = draw(9, 6, seed=seed).abs().pow(8)
+        scores = (scores / scores.max()).float()  # spread over e⁻⁴³ to 1, in units of ε
+        log_q = 43 * scores.double()
+        for _ in range(50):
+            log_q = log_q.log_softmax(0).log_softmax(1)
+        q = joint.sinkhorn(scores, epsilon=1 / 43, iterations=50)
+        torch.testing.assert_close(q.double(), log_q.exp(), rtol=0, atol=1e-5)
 
 
 def test_prototypes_and_embeddings_are_normalised_at_each_call():
