@@ -1,0 +1,25 @@
+# Wrong: curves computed in float32 and put into float64. Loses q2_e.
+def infer(E):
+    best = E.argmin(1)
+    return best, E.gather(1, best[:, None])[:, 0]
+
+
+def soft_free_energy(E, beta):
+    least = E.detach().amin(1, keepdim=True)
+    sums = torch.logsumexp(-beta * (E - least), 1) - math.log(E.shape[1])
+    return least[:, 0] - sums / beta
+
+
+def pair_energies(predictions, s_y):
+    return (predictions[:, None] - s_y[:, None]).square().mean(-1)
+
+
+def capacity(E):
+    best = E.float().cummin(2).values
+    same = torch.eye(len(E), dtype=torch.bool)
+    return best[same].mean(0).to(E.dtype), best[~same].mean(0).to(E.dtype)
+
+
+def smallest_capacity(curve, error):
+    enough = (curve <= error).nonzero()
+    return int(enough[0]) + 1 if len(enough) else 0

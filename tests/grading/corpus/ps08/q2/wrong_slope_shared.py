@@ -1,0 +1,31 @@
+# Wrong: the slope of the minimum is spread by a softmin of small temperature. Loses q2_b, q2_d.
+def infer(E):
+    z = E.argmin(1)
+    return z, (E * torch.softmax(-50 * (E - E.amin(1, keepdim=True)), 1)).sum(1)
+
+
+def soft_free_energy(E, beta):
+    K = E.shape[1]
+    least = E.detach().amin(1)
+    inside = -beta * (E - least[:, None])
+    return least - (torch.logsumexp(inside, 1) - math.log(K)) / beta
+
+
+def pair_energies(predictions, s_y):
+    away = predictions[:, None, :, :] - s_y[None, :, None, :]
+    return away.square().mean(-1)
+
+
+def capacity(E):
+    B = len(E)
+    best = torch.cummin(E, 2).values
+    own = best[torch.arange(B), torch.arange(B)]
+    other = best[~torch.eye(B, dtype=torch.bool)]
+    return own.mean(0), other.mean(0)
+
+
+def smallest_capacity(curve, error):
+    for k, value in enumerate(curve.tolist()):
+        if value <= error:
+            return k + 1
+    return 0

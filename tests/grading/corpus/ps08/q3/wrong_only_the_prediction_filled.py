@@ -1,0 +1,21 @@
+# Wrong: outside the target predictions are 0 and the aims are not. Loses q3_a, q3_d, q3_e.
+def target_masks(corners, sizes, grid):
+    row = torch.arange(grid)[:, None]
+    column = torch.arange(grid)[None, :]
+    masks = []
+    for (r, c), (h, w) in zip(corners.tolist(), sizes.tolist()):
+        masks.append((row >= r) & (row < r + h) & (column >= c) & (column < c + w))
+    return torch.stack(masks)
+
+
+def context_mask(corner, size, targets):
+    block = target_masks(corner[None], size[None], targets.shape[1])[0]
+    return block & ~targets.any(dim=0)
+
+
+def masked_loss(predicted, s_y, targets):
+    N, T, P = predicted.shape[:3]
+    inside = targets.reshape(N, T, P)
+    hats = predicted.masked_fill(~inside[..., None], 0)
+    square = (hats - s_y.detach()[:, None]).square().mean(-1)
+    return (square.sum(-1) / inside.sum(-1)).mean()
