@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from readout import explained
 from record import run_parts
 from torch import Tensor, nn
 
@@ -130,16 +131,9 @@ def itself(films: Tensor, generator: torch.Generator | None = None) -> tuple[Ten
     return films[:, :2], films[:, :2]
 
 
-def explained(s: Tensor, factor: Tensor) -> float:
-    """R² of factors (N, F) from representations (N, D), by ridge regression on some films, on the others."""
-    s, factor = s.double(), factor.double()
-    known, truth = s[:FITTED], factor[:FITTED]
-    centre, scale = known.mean(0), known.std(0).clamp(min=1e-12)
-    known, new = (known - centre) / scale, (s[FITTED:] - centre) / scale
-    ridge = known.T @ known / FITTED + 1e-4 * torch.eye(s.shape[1], dtype=s.dtype)
-    weights = torch.linalg.solve(ridge, known.T @ (truth - truth.mean(0)) / FITTED)
-    error = (factor[FITTED:] - truth.mean(0) - new @ weights).square().sum(0)
-    return (1 - error / (factor[FITTED:] - factor[FITTED:].mean(0)).square().sum(0)).mean().item()
+def linear(s: Tensor, factor: Tensor) -> float:
+    """R² of factors (N, F) from representations (N, D), fitted on some films, on the others."""
+    return explained(s[:FITTED], factor[:FITTED], s[FITTED:], factor[FITTED:], penalty=1e-4)
 
 
 def directions(s: Tensor, features: Tensor) -> float:
@@ -172,9 +166,9 @@ def judge(model: jepa.JEPA, films: data.TexturedFilms, *, both: bool) -> dict[st
     for side, (s, frame) in sides.items():
         state = collapse(s)
         found |= {f"{side}_{k}": v for k, v in state._asdict().items()} | {
-            f"{side}_position": explained(s, films.place[:, frame]),
-            f"{side}_velocity": explained(s, films.velocity),
-            f"{side}_texture": explained(s, films.texture[:, frame]),
+            f"{side}_position": linear(s, films.place[:, frame]),
+            f"{side}_velocity": linear(s, films.velocity),
+            f"{side}_texture": linear(s, films.texture[:, frame]),
         }
     s = sides["x"][0]
     found["motion_directions"] = directions(s, cubic(torch.cat([films.place[:, 1], films.velocity], 1)))

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from readout import explained
 from record import run_parts
+from sprite_studies import AUGMENTATION
 from torch import Tensor, nn
 
 from ebm_lib import data, joint
@@ -43,8 +45,6 @@ GRID = SIZE // PATCH
 DIM, LAYERS, HIDDEN = 48, 2, 96
 COUNT, HELD_OUT = 4000, 1000
 JUDGES = 2026  # the seed of what is judged by: settings were chosen on other draws
-AUGMENT = {"crop": (0.6, 1.0), "rotate": 45.0, "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.2,
-           "jitter": 0.9, "grey": 0.2}  # fmt: skip
 STRONG = functools.partial(variance_covariance, covariance=1.0)
 GAUSS = functools.partial(gaussianity, slices=64)
 BLOCKS = functools.partial(block_masks, grid=GRID)
@@ -87,15 +87,9 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def r2(train: Tensor, wanted: Tensor, test: Tensor, truth: Tensor) -> float:
-    """Return the share of the variance of factors, (N, K), that ridge regression on features explains, in percent."""
-    mean, deviation = train.double().mean(0), train.double().std(0) + 1e-9
-    a, b = ((h.double() - mean) / deviation for h in (train, test))
-    offset = wanted.double().mean(0)
-    gram = a.T @ a + 1e-3 * len(a) * torch.eye(a.shape[1], dtype=a.dtype)
-    answer = b @ torch.linalg.solve(gram, a.T @ (wanted.double() - offset)) + offset
-    error = (answer - truth).square().sum(0) / (truth - truth.mean(0)).square().sum(0)
-    return round(100 * (1 - error.mean().item()), 2)
+def r2(known: Tensor, wanted: Tensor, new: Tensor, truth: Tensor) -> float:
+    """Return the share of the variance of factors, (N, K), that a linear readout explains, in percent."""
+    return round(100 * explained(known, wanted, new, truth, penalty=1e-3), 2)
 
 
 @functools.cache
@@ -111,7 +105,7 @@ def build(name: str, seed: int) -> tuple[joint.Method | None, PatchEncoder, Call
     if name == "random encoder":
         return None, encoder, None
     if name.startswith("VICReg"):
-        views = joint.Views(*[joint.Augmentation(SIZE, **AUGMENT)] * 2)
+        views = joint.Views(*[joint.Augmentation(SIZE, **AUGMENTATION)] * 2)
         return joint.VICReg(Pooled(encoder), D=128, hidden=128, generator=g), encoder, views
     target, draw = way.pop("target", None), way.pop("draw", BLOCKS)
     made = {"pixels": lambda: Pixels(PATCH), "slow": lambda: joint.Momentum(encoder, momentum=0.99),
