@@ -47,8 +47,8 @@ class Replanner:
     Raises:
         ValueError: an unknown fill; when acting, a plan of another shape than ``start``.
 
-    Source: LeCun, From Machine Learning to Autonomous Intelligence, lecture 3 (Les Houches 2022), "Mode-1
-    Perception-Action Cycle" ("Akin to Model-Predictive Control").
+    Source: LeCun, From Machine Learning to Autonomous Intelligence, lecture 3 (Les Houches 2022), the
+    slide on Mode-2 ("Akin to Model-Predictive Control").
 
     >>> from functools import partial
     >>> from ebm_lib.world import plan_by_gradient, trajectory_energy

@@ -251,18 +251,20 @@ LOSSES, JOINT = load("losses/test_losses_contract.py"), load("joint/test_joint_c
 SAMPLING, TEXT = load("sampling/test_contract.py"), load("text/test_text_contract.py")
 ADVERSARIAL, BOLTZMANN = load("test_adversarial.py"), load("test_boltzmann.py")
 SCORE, DENOISING = load("test_score.py"), load("test_denoising.py")
-METHODS = load("joint/test_joint_methods.py")
+METHODS, WORLD = load("joint/test_joint_methods.py"), load("world/test_world_contract.py")
 PURE = {
     **{f"losses.{name}": case for name, case in LOSSES.CALLS.items()},
     **{f"joint.{name}": case[:2] for name, case in (JOINT.CRITERIA | JOINT.MEASURES).items()},
     **{f"adversarial.{name}": case for name, case in ADVERSARIAL.CALLS.items()},
     **{f"score.{name}": (call, [y]) for name, (call, y) in SCORE.CALLS.items()},
+    **{f"world.{name}": case for name, case in WORLD.PURE.items()},
 }
 DRAWING = {
     **{f"denoising.{n}": lambda d, g, c=c: c(DENOISING.Y.to(d), g) for n, c in DENOISING.CALLS.items()},
     **{f"boltzmann.{n}": lambda d, g, c=c: c(*BOLTZMANN.setting(device=d), g) for n, c in BOLTZMANN.CALLS.items()},
     **{f"sampling.{n}": lambda d, g, c=c: c(SAMPLING.sample().to(d), g) for n, (c, _) in SAMPLING.CALLS.items()},
     **{f"text.{n}": lambda d, g, c=c: c[0](TEXT.cast(c[1], F64, d), F64, d, g) for n, c in TEXT.CALLS.items()},
+    **{f"world.{n}": call for n, call in WORLD.DRAWING.items()},
 }
 ON_CPU = "gibbs langevin_step mala_step hmc_step leapfrog annealed_importance".split()  # whose noise those tests draw
 
