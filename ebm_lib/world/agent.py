@@ -194,7 +194,7 @@ class Agent:
         log: a Record of each step since the last :meth:`reset`.
 
     Source: LeCun, From Machine Learning to Autonomous Intelligence, lecture 3 (Les Houches 2022), "Modular Architecture
-        for Autonomous AI"; A Path Towards Autonomous Machine Intelligence (2022), section 2.
+        for Autonomous AI"; A Path Towards Autonomous Machine Intelligence (2022).
 
     >>> from functools import partial
     >>> from ebm_lib.world import plan_by_gradient

@@ -122,7 +122,7 @@ def plan_energy(step: Step, cost: Cost, weights: Tensor) -> Callable[[Tensor], E
     Raises:
         ValueError: weights of another shape, or below 0; when called, plans of another length.
 
-    Source: LeCun, A Path Towards Autonomous Machine Intelligence (2022), section 3.1.2, whose energy of a plan is the
+    Source: LeCun, A Path Towards Autonomous Machine Intelligence (2022), whose energy of a plan is the
         sum of the costs of the states it leads through.
 
     >>> cost = Cost({"far": lambda s: s.square().sum(-1)}, {"critic": lambda s: 10 * s.square().sum(-1)})
@@ -218,7 +218,7 @@ def learn_critic(
         ValueError: no pairs, shapes that do not fit, values not finite or all the same, nothing to train.
 
     Source: LeCun, From Machine Learning to Autonomous Intelligence, lecture 3 (Les Houches 2022), "Training the
-        Critic"; A Path Towards Autonomous Machine Intelligence (2022), section 3.3.
+        Critic"; A Path Towards Autonomous Machine Intelligence (2022).
 
     >>> from ebm_lib.world import Pairs
     >>> s = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))

@@ -19,8 +19,10 @@ class GatedDynamics(nn.Module):
     .. math:: G(s, a, z) = s + \sigma\big(g(s, a, z) + 2\big) \odot \big(B a + m(s, a, z)\big)
 
     One perceptron gives the gate's logits g and the correction m, each (..., D). Without a gate a network that is to
-    stop at a wall must answer m = −B a there, exactly, for every action: a surface with an edge. With one it says *no*
-    (g far below zero), which is the same answer for all actions and gets no worse over many steps.
+    stop at a wall must answer m = −B a there, exactly, for every action: a surface with an edge. With one it can say
+    *no* (g far below zero). That it can does not mean that it learns to: pushed on and on, walls of this model gave way
+    like those of a plain perceptron; those of :class:`~ebm_lib.world.ContactDynamics` held, if it was taught by walks
+    that keep pushing (``training/forward_models.py``).
 
     A state may hold what no action changes, a wall say, behind the D coordinates that move: it passes through, so that
     the model is a ``step(s, a)`` for :func:`~ebm_lib.world.rollout` and for planners.

@@ -94,7 +94,7 @@ def sample_tree(
 
     Source: LeCun, From Machine Learning to Autonomous Intelligence, lecture 3 (Les Houches 2022), "Hierarchical
     Planning with Uncertainty" ("Predictors use latent variables sampled from regularizers"); LeCun, A Path Towards
-    Autonomous Machine Intelligence (2022), section 4.7. That states kept are to be new follows LaValle and Kuffner,
+    Autonomous Machine Intelligence (2022). That states kept are to be new follows LaValle and Kuffner,
     Randomized Kinodynamic Planning (International Journal of Robotics Research 20, 2001), whose trees grow to where
     they have not been; the rule is ours.
 

@@ -162,7 +162,7 @@ class ShortTermMemory:
         Returns:
             (...), within the range of what is remembered.
 
-        Source: LeCun, A Path Towards Autonomous Machine Intelligence (2022), section 4.9; Nadaraya, On Estimating
+        Source: LeCun, A Path Towards Autonomous Machine Intelligence (2022); Nadaraya, On Estimating
             Regression (1964), and Watson, Smooth Regression Analysis (1964), whose estimate this is.
         """
         require_positive("width", width)
