@@ -23,6 +23,7 @@ from ebm_lib.world.planning import Plan, cem, effective_sample_size, mppi, plan_
 from ebm_lib.world.policy import Advice, Policy, advise, imitate, learn_through, propose
 from ebm_lib.world.replanning import Replanner, shift
 from ebm_lib.world.replay import Replay, Windows, learn_dynamics
+from ebm_lib.world.residuals import ResidualMemory
 from ebm_lib.world.rooms import Layout, Rooms, draw_dot, draw_layouts, draw_walls, is_free, move, render, two_rooms
 from ebm_lib.world.surroundings import look, room_views
 from ebm_lib.world.trials import Trials, run_errands
@@ -53,6 +54,7 @@ __all__ = [
     "Record",
     "Replanner",
     "Replay",
+    "ResidualMemory",
     "Rooms",
     "ShortTermMemory",
     "SubGoal",

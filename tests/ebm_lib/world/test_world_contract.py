@@ -178,7 +178,7 @@ DRAWING = {
 }
 ELSEWHERE = {"tree_search"}  # a loop over a queue, on tables; its answer is of numbers
 # what other files test wholly
-ELSEWHERE |= set("Actor Agent Configurator Cost Critic ShortTermMemory".split())
+ELSEWHERE |= set("Actor Agent Configurator Cost Critic ResidualMemory ShortTermMemory".split())
 ELSEWHERE |= set("discounted learn_critic plan_energy with_goal".split())
 
 

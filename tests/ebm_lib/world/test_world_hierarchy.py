@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from ebm_lib.world import TwoLevels, cem, move, sample_tree, two_rooms
+from ebm_lib.world import Plan, TwoLevels, cem, move, sample_tree, two_rooms
 from ebm_lib.world.rooms import REACH
 
 
@@ -21,6 +21,10 @@ def corners(s, n, generator):
     """All four steps on a grid, in order: what is drawn leaves nothing to chance."""
     ways = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=s.dtype, device=s.device)
     return ways[torch.arange(n, device=s.device) % 4].expand(*s.shape[:-1], n, 2)
+
+
+def nothing(s, n, generator):
+    return s.new_zeros(*s.shape[:-1], n, 1)
 
 
 def away_from(goal):
@@ -131,12 +135,35 @@ class TestSampleTree:
         assert meta.states.is_meta
 
     def test_without_anything_drawn_there_is_nothing_to_choose(self):
-        def nothing(s, n, generator):
-            return s.new_zeros(*s.shape[:-1], n, 2)
-
         plan = sample_tree(lambda s, z: s + 0.6 + 0 * z, away_from(-torch.ones(2)), torch.zeros(2), nothing, **GRID)
         assert int(plan.length) == 0
         assert int(plan.kept.sum()) == 7
+
+    def test_what_was_not_kept_does_not_keep_others_away(self):
+        def ways(s, n, generator):
+            return torch.tensor([0.3, 1.0, -0.5])[:, None].expand(*s.shape[:-1], 3, 1)
+
+        tree = {"depth": 2, "width": 6, "branches": 3, "apart": 0.4}
+        plan = sample_tree(steps, away_from(torch.ones(1)), torch.zeros(1), ways, **tree)
+        kept = plan.tried[plan.kept].squeeze(-1)
+        assert 0.3 not in kept.round(decimals=3)  # too near to 0
+        assert 0.5 in kept.round(decimals=3)  # far enough from 0 and 1, and near 0.3
+
+    def test_distances_are_roots_of_mean_squares(self):
+        for step, kept in ((0.6, 1), (0.8, 2)):  # 0.42 and 0.57 of a coordinate
+            plan = sample_tree(lambda s, z, step=step: s + torch.tensor([step, 0.0]) + 0 * z, away_from(torch.ones(2)),
+                               torch.zeros(2), nothing, depth=1, width=1, branches=1, apart=0.5)  # fmt: skip
+            assert plan.kept.sum() == kept
+
+    def test_at_the_least_distance_is_far_enough(self):
+        plan = sample_tree(lambda s, z: s + 1 + 0 * z, away_from(torch.ones(1)), torch.zeros(1), nothing,
+                           depth=3, width=1, branches=1, apart=1.0)  # fmt: skip
+        assert plan.kept.sum() == 4
+
+    def test_what_was_not_kept_is_not_gone_on_from(self):
+        plan = sample_tree(lambda s, z: s + 0.3 + 0 * z, away_from(torch.ones(2)), torch.zeros(2), corners, **GRID)
+        assert plan.kept.sum() == 1  # two such steps would be far enough
+        assert int(plan.length) == 0
 
     @pytest.mark.parametrize(
         ("change", "named"),
@@ -243,6 +270,13 @@ class TestTwoLevels:
         agent.act(agent.macro.states[2])
         assert torch.equal(agent.subgoal, goal)
 
+    def test_goes_for_the_goal_behind_a_plan_that_ends_before_it(self):
+        agent, _, start, goal = rooms_agent(every=50)
+        agent.act(start)
+        agent.macro = agent.macro._replace(length=torch.ones_like(agent.macro.length))
+        agent.act(agent.macro.states[0])
+        assert torch.equal(agent.subgoal, goal)
+
     def test_several_that_are_reached_at_once_are_passed(self):
         agent, _, start, _ = rooms_agent(every=50)
         agent.act(start)
@@ -258,6 +292,15 @@ class TestTwoLevels:
         agent.act(place)
         moved = (agent.subgoal != agent.macro.states[0]).any(-1)
         assert moved.tolist() == [k == 2 for k in range(len(start))]
+
+    def test_does_the_first_action_of_its_plan_and_goes_on_from_the_others(self):
+        agent, _, start, _ = rooms_agent()
+        begun = []
+        agent.start = agent.actions = torch.linspace(-0.06, 0.06, 16).view(8, 2).expand(len(start), 8, 2)
+        agent.low = lambda energy, actions: begun.append(actions) or Plan(actions, energy(actions), actions, None)
+        assert torch.equal(agent.act(start), agent.start[:, 0])
+        assert torch.equal(agent.act(start), agent.start[:, 1])
+        assert torch.equal(begun[1][:, :-1], agent.start[:, 1:])
 
     def test_reset_begins_anew(self):
         agent, _, start, _ = rooms_agent(every=50)

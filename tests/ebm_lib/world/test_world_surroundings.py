@@ -31,6 +31,13 @@ def test_a_door_in_the_middle_is_at_0_and_one_at_the_wall_s_end_at_2():
     assert views[0, 0, 1, 1, 3] == 2
 
 
+def test_where_a_door_is_counts_from_the_middle_of_its_room_s_side():
+    doors = torch.full((3, 4, 2), torch.nan)
+    doors[2, 1] = torch.tensor([2.25 / 3, 1.75 / 4])  # right door a quarter down, lower one three quarters along
+    views = room_views(Maze(torch.zeros(1, 4), doors)).view(3, 4, 2, 2, 4)
+    assert torch.allclose(views[2, 1, 1, 1], torch.tensor([1.0, 1.0, -1.0, 1.0]), atol=1e-5)
+
+
 def test_places_alike_in_rooms_alike_look_alike():
     doors = torch.full((3, 3, 2), torch.nan)
     doors[1, 0, 0] = 0.5
@@ -59,6 +66,17 @@ def test_samples_in_front_and_each_maze_its_own():
             assert torch.equal(seen[s, n], look(place[s, n], views[n]))
     film = look(place.transpose(0, 1), views[:, None])
     assert torch.equal(film, seen.transpose(0, 1))
+
+
+def test_each_room_has_its_own_view_up_to_the_border_and_beyond():
+    views = room_views(mazes(), 1)  # of 3 rows and 4 columns
+    middle = torch.cartesian_prod(torch.arange(3) + 0.5, torch.arange(4) + 0.5) / torch.tensor([3, 4])
+    seen = look(middle.flip(-1)[:, None].expand(12, 6, 2), views)
+    assert torch.equal(seen[..., 2:], views.flatten(1, 2).transpose(0, 1))
+    assert torch.allclose(seen[..., :2], torch.zeros(2), atol=1e-5)
+    ends = look(torch.tensor([[[1.0, 1.0]], [[1.1, 1.0]], [[0.0, -0.1]]]).expand(3, 6, 2), views)
+    assert torch.equal(ends[..., 2:], torch.stack([views[:, -1, -1], views[:, -1, -1], views[:, 0, 0]]))
+    assert torch.allclose(ends[:, 0, :2], torch.tensor([[2.0, 2.0], [3.6, 2.0], [-2.0, -3.2]]), atol=1e-5)
 
 
 def test_the_place_within_its_room_has_a_slope():
