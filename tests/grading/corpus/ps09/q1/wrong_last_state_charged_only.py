@@ -1,0 +1,15 @@
+# Wrong: only the last state counts. Loses q1_a, q1_c.
+def rollout(step, s, actions):
+    lead = torch.broadcast_shapes(s.shape[:-1], actions.shape[:-2])
+    here = s.expand(*lead, s.shape[-1])
+    path = [here]
+    for t in range(actions.shape[-2]):
+        here = step(here, actions[..., t, :])
+        path.append(here)
+    return torch.stack(path, -2)
+
+
+def path_energy(states, goal, power, radius):
+    gap = states[..., 1:, :] - goal.unsqueeze(-2)
+    d = gap.norm(dim=-1) / gap.shape[-1] ** 0.5
+    return torch.log1p(d / radius)[..., -1]
