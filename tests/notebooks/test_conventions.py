@@ -12,7 +12,7 @@ import yaml
 TAGS = {"hide-input", "hide-cell", "remove-cell", "nbval-ignore-output"}
 SECTIONS = ["Check yourself", "Pitfalls", "Summary", "Exercises", "Further reading"]
 TRAINS = re.compile(r"\bfit\(")
-VARIES = re.compile(r"\bfit\(|viz\.explorer\(|to_jshtml\(|perf_counter|%%?time|\bprogress\b")
+VARIES = re.compile(r"\bfit\(|viz\.explorer\(|FuncAnimation\(|perf_counter|%%?time|\bprogress\b")
 ITEM = re.compile(r"^(?:-|\d+\.) ", re.M)
 
 
