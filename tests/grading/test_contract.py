@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -264,7 +265,6 @@ def test_only_what_exists_can_be_forbidden():
 
 MODULE = '''"""A module."""
 import functools
-import re
 from typing import NamedTuple
 SECRET = 41
 
