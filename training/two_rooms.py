@@ -183,7 +183,7 @@ def planner(
     model: WorldModel,
     test: Test,
     generator: torch.Generator,
-    search: Callable[..., Plan] | None = None,
+    search: Callable[..., Plan] = look_around,
     remembers: bool = False,
 ) -> Actor:
     """Return an agent that sees pictures, and plans anew at each step from what is left of its last plan.
@@ -203,7 +203,7 @@ def planner(
         if remembers and not states[live].isnan().any():  # something was done before
             memory.write(live, states[live], actions[live], state)
         energy = goal_energy(memory.step(live), goals[live], H, radius=RADIUS)
-        found = (search or look_around)(energy(state), plans[live], generator=generator)
+        found = search(energy(state), plans[live], generator=generator)
         plans[live], states[live], actions[live] = shift(found.actions), state, found.actions[:, 0]
         return found.actions[:, 0]
 
@@ -287,7 +287,7 @@ def planners_part(tier: str, args: argparse.Namespace) -> tuple[dict[str, Tensor
     model, test, one = restored(args, f"{tier} 0", TIERS[tier].D), draw_test(tier), draw_test(tier, 1)
     facts: dict[str, Any] = {}
     for name, search in {"cem": look_around, "mppi": WEIGHED, "gradient": descend}.items():
-        if name != "cem":  # counted with the training
+        if name != "cem":  # has a part of its own
             facts[name] = count(run_errands(planner(model, test, seeded(0), search), *test, budget=BUDGET))
         act = planner(model, one, seeded(0), search)
         times = []
