@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import two_rooms
-from record import run_parts, stored
+from record import restored, run_parts, stored
 from torch import Tensor
 
 from ebm_lib.world import (
@@ -59,7 +59,7 @@ seeded = two_rooms.seeded
 
 def engine() -> Any:
     """Return the world model."""
-    return two_rooms.restored(argparse.Namespace(out=two_rooms.RESULTS), "a 0", two_rooms.TIERS["a"].D)
+    return restored(two_rooms.RESULTS, "a 0/", two_rooms.make(two_rooms.TIERS["a"].D))
 
 
 def represent(model: Any, places: Tensor, layout: Any) -> Tensor:

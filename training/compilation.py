@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import run_parts, stored
+from record import restored, run_parts
 from torch import Tensor, nn
 
 from ebm_lib.energy import Energy
@@ -116,23 +116,11 @@ def new_policy(seed: int = 0) -> Policy:
     return Policy(6, 2, hidden=(128, 128), bounds=BOUNDS, generator=seeded(seed))
 
 
-def restored(args: argparse.Namespace, prefix: str, module: nn.Module) -> nn.Module:
-    """Load the weights that an earlier part stored."""
-    arrays, _ = stored(args.out, without="")
-    found = {
-        key.removeprefix(prefix): torch.from_numpy(x).float() for key, x in arrays.items() if key.startswith(prefix)
-    }
-    if not found:
-        raise SystemExit(f"run part {prefix.split('/')[0]!r} first")
-    module.load_state_dict(found)
-    return module.requires_grad_(False)
-
-
 def compiled(args: argparse.Namespace) -> tuple[nn.Module, Policy]:
     """Return the model, and the policy of seed 0 after the last round."""
     policy = new_policy()
-    restored(args, f"seed 0/round {ROUNDS}/", policy.mlp)
-    return restored(args, "model/", new_model()), policy.requires_grad_(False)
+    restored(args.out, f"seed 0/round {ROUNDS}/", policy.mlp)
+    return restored(args.out, "model/", new_model()), policy.requires_grad_(False)
 
 
 def draw_test() -> tuple[Errands, Layout]:
@@ -228,7 +216,7 @@ def join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 def seed_part(seed: int, args: argparse.Namespace) -> Result:
     """Compile plans; and learn policies in the other ways."""
-    g, test, model = seeded(100 + seed), draw_test(), restored(args, "model/", new_model())
+    g, test, model = seeded(100 + seed), draw_test(), restored(args.out, "model/", new_model())
     arrays: dict[str, Tensor] = {}
     facts: dict[str, Any] = {}
 

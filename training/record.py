@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Part = Callable[[Namespace], tuple[dict[str, Tensor], dict[str, Any]]]
 
@@ -34,6 +34,16 @@ def stored(out: Path, without: str) -> tuple[dict[str, np.ndarray], dict[str, An
     with np.load(out.with_suffix(".npz")) as old:
         arrays = {name: old[name] for name in old.files if not name.startswith(f"{without}/")}
     return arrays, json.loads(out.with_suffix(".json").read_text())
+
+
+def restored(out: Path, prefix: str, module: nn.Module) -> nn.Module:
+    """Load into a module what an earlier part stored under names that begin with the prefix; frozen, to be used."""
+    arrays, _ = stored(out, without="")
+    state = {k.removeprefix(prefix): torch.from_numpy(x).float() for k, x in arrays.items() if k.startswith(prefix)}
+    if not state:
+        raise SystemExit(f"{out}.npz has no {prefix!r}: run that part first")
+    module.load_state_dict(state)
+    return module.eval().requires_grad_(False)
 
 
 def write(out: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> int:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from record import run_parts, stored
+from record import restored, run_parts
 from torch import Tensor, nn
 
 from ebm_lib.energy import Energy
@@ -268,23 +268,9 @@ def descend(
     return Plan(actions, found.energy.amin(0), actions, found.history)
 
 
-def restored(args: argparse.Namespace, part: str, D: int) -> WorldModel:
-    """Return a model that an earlier part stored."""
-    prefix = f"{part}/"
-    arrays, _ = stored(args.out, without="")
-    state = {
-        name.removeprefix(prefix): torch.from_numpy(x).float() for name, x in arrays.items() if name.startswith(prefix)
-    }
-    if not state:
-        raise SystemExit(f"run part {part!r} first")
-    model = make(D)
-    model.load_state_dict(state)
-    return model.eval().requires_grad_(False)
-
-
 def planners_part(tier: str, args: argparse.Namespace) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Plan in the stored model in other ways, and take the time of a decision in one world."""
-    model, test, one = restored(args, f"{tier} 0", TIERS[tier].D), draw_test(tier), draw_test(tier, 1)
+    model, test, one = restored(args.out, f"{tier} 0/", make(TIERS[tier].D)), draw_test(tier), draw_test(tier, 1)
     facts: dict[str, Any] = {}
     for name, search in {"cem": look_around, "mppi": WEIGHED, "gradient": descend}.items():
         if name != "cem":  # has a part of its own
@@ -303,7 +289,7 @@ def planners_part(tier: str, args: argparse.Namespace) -> tuple[dict[str, Tensor
 def cloning_part(tier: str, args: argparse.Namespace) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Imitate the walks, with a goal that each of them came to later."""
     plan, g = TIERS[tier], seeded(7)
-    model, test = restored(args, f"{tier} 0", plan.D), draw_test(tier)
+    model, test = restored(args.out, f"{tier} 0/", make(plan.D)), draw_test(tier)
     places, actions, layout = wander(plan.rooms, 4096, 64, g)
     parts = [slice(i, i + 64) for i in range(0, len(places), 64)]
     states = torch.cat([model.represent(render(places[these], layout.at((these, None)))) for these in parts])
@@ -391,7 +377,7 @@ def judged_part(
     tier: str, seed: int, remembers: bool, args: argparse.Namespace
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Judge a stored model, with an agent that remembers where it was wrong, or one that does not."""
-    model, test = restored(args, f"{tier} {seed}", TIERS[tier].D), draw_test(tier)
+    model, test = restored(args.out, f"{tier} {seed}/", make(TIERS[tier].D)), draw_test(tier)
     agent = planner(model, test, seeded(seed), remembers=remembers)
     facts = count(run_errands(agent, *test, budget=BUDGET))
     print(tier, seed, remembers, facts, flush=True)
