@@ -73,6 +73,7 @@ def test_each_agent_has_its_own_memory_whatever_the_order_they_are_asked_in():
     memory = ResidualMemory(free, 3)
     here, did = torch.zeros(1, 2, dtype=F64), torch.ones(1, 2, dtype=F64)
     memory.write(torch.tensor([1]), here, did, here)  # agent 1 bumped
+    assert memory.written.tolist() == [0, 1, 0]
     for agents in ([0, 1, 2], [2, 1], [1]):
         found = memory.step(torch.tensor(agents))(here.expand(len(agents), 2), did.expand(len(agents), 2))
         assert found[:, 0].tolist() == [0.0 if n == 1 else 1.0 for n in agents]
