@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad, relu, softplus
 
-from ebm_lib.nn import MLP, init_
 from ebm_lib.require import require_count, require_positive
 from ebm_lib.world._shapes import leading_dimensions
+from ebm_lib.world._step import FreeStep
 
 NEAREST = 0.01  # the least distance of a plane, in the actions' unit: keeps the ratio finite
 FAR = 1.0  # taken off the distances' logits, so that softplus(-1) = 0.31 is where they begin
 
 
-class ContactDynamics(nn.Module):
+class ContactDynamics(FreeStep):
     r"""A forward model that moves a state as the action would in free space, as far as K planes around it allow.
 
     .. math::
@@ -67,14 +67,9 @@ class ContactDynamics(nn.Module):
         activation: str = "relu",
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.D, self.A = require_count("D", D), require_count("A", A)
-        self.fixed, self.planes = require_count("fixed", fixed, minimum=0), require_count("planes", planes)
-        self.sharpness, self.scale = require_positive("sharpness", sharpness), require_positive("scale", scale)
-        for k, width in enumerate(hidden):
-            require_count(f"hidden[{k}]", width)
-        self.mlp = MLP((D + fixed, *hidden, planes * (A + 1) + D * A), activation=activation, generator=generator)
-        self.free = init_(nn.utils.skip_init(nn.Linear, A, D, bias=False), generator)  # B
+        made = {"hidden": hidden, "scale": scale, "activation": activation, "generator": generator}
+        super().__init__(D, A, fixed=fixed, more=0, outputs=require_count("planes", planes) * (A + 1) + D * A, **made)
+        self.planes, self.sharpness = planes, require_positive("sharpness", sharpness)
 
     def forward(self, s: Tensor, a: Tensor) -> Tensor:
         """The state after action a, (..., D + fixed): s (..., D + fixed) and a (..., A) broadcast."""

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ebm_lib.nn import MLP, init_
-from ebm_lib.require import require_count, require_positive
+from ebm_lib.require import require_count
 from ebm_lib.world._shapes import leading_dimensions
+from ebm_lib.world._step import FreeStep
 
 OPEN = 2.0  # added to the gate's logits, so that gates begin mostly open: σ(2) ≈ 0.88
 
 
-class GatedDynamics(nn.Module):
+class GatedDynamics(FreeStep):
     r"""A forward model that moves a state as the action would in free space, through a gate that can shut.
 
     .. math:: G(s, a, z) = s + \sigma\big(g(s, a, z) + 2\big) \odot \big(B a + m(s, a, z)\big)
@@ -65,13 +65,9 @@ class GatedDynamics(nn.Module):
         activation: str = "relu",
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.D, self.A, self.L = require_count("D", D), require_count("A", A), require_count("L", L, minimum=0)
-        self.fixed, self.scale = require_count("fixed", fixed, minimum=0), require_positive("scale", scale)
-        for position, width in enumerate(hidden):
-            require_count(f"hidden[{position}]", width)
-        self.mlp = MLP((D + fixed + A + L, *hidden, 2 * D), activation=activation, generator=generator)
-        self.free = init_(nn.utils.skip_init(nn.Linear, A, D, bias=False), generator)  # B
+        made = {"hidden": hidden, "scale": scale, "activation": activation, "generator": generator}
+        super().__init__(D, A, fixed=fixed, more=A + require_count("L", L, minimum=0), outputs=2 * D, **made)
+        self.L = L
 
     def forward(self, s: Tensor, a: Tensor, z: Tensor | None = None) -> Tensor:
         """The state after action a, (..., D + fixed): s (..., D + fixed), a (..., A), z (..., L) broadcast."""
