@@ -1,10 +1,12 @@
 """What the training scripts leave behind: arrays in NAME.npz, what was measured in NAME.json, part by part."""
 
+import fcntl
 import json
 import platform
 import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,15 @@ def write(out: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any])
     return out.with_suffix(".npz").stat().st_size
 
 
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Wait until no other run of the script reads and writes the results: parts may run at the same time."""
+    out.parent.mkdir(exist_ok=True)
+    with out.with_name(f".{out.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def run_parts(parts: Mapping[str, Part], args: Namespace, facts: Mapping[str, Any]) -> None:
     """Run the parts, or the one of ``args.only``; store each when it is done, beside what is stored of the others.
 
@@ -70,10 +81,11 @@ def run_parts(parts: Mapping[str, Part], args: Namespace, facts: Mapping[str, An
     for name in [args.only] if args.only else parts:
         begun, cpu_begun = time.perf_counter(), time.process_time()
         arrays, verdict = parts[name](args)
-        kept, known = stored(args.out, without=name)
-        kept |= {f"{name}/{key}": value.numpy().astype(np.float16) for key, value in arrays.items()}
         seconds = round(time.perf_counter() - begun, 1)
         cpu_seconds = round(time.process_time() - cpu_begun, 1)
-        done = known.get("parts", {}) | {name: {"seconds": seconds, "processor_seconds": cpu_seconds, **verdict}}
-        size = write(args.out, kept, known | {"parts": done, "seed": args.seed, **facts, **machine()})
+        with alone(args.out):
+            kept, known = stored(args.out, without=name)
+            kept |= {f"{name}/{key}": value.numpy().astype(np.float16) for key, value in arrays.items()}
+            done = known.get("parts", {}) | {name: {"seconds": seconds, "processor_seconds": cpu_seconds, **verdict}}
+            size = write(args.out, kept, known | {"parts": done, "seed": args.seed, **facts, **machine()})
         print(name, seconds, "s;", size, "bytes", flush=True)
