@@ -59,7 +59,9 @@ class ResidualMemory:
             shapes = f"{tuple(agents.shape)}, {tuple(state.shape)}, {tuple(action.shape)} and {tuple(after.shape)}"
             raise ValueError(f"agents must be (n,), state and after (n, D), action (n, A), got shapes {shapes}")
         with torch.no_grad():
-            error = require_finite("after", after) - self.model(state, action)
+            for name, given in (("state", state), ("action", action), ("after", after)):
+                require_finite(name, given)
+            error = require_finite("error", after - self.model(state, action))
         if not self._states.shape[-1]:
             self.written = self.written.to(state.device)
             self._states, self._actions, self._errors = (

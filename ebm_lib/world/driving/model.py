@@ -172,9 +172,12 @@ class ForwardModel(nn.Module):
         progress: bool = False,
     ) -> History:
         """Fit the model to transitions with Adam, whose step size falls to zero along a cosine."""
-        self.own_unit.copy_((s.own_next - s.own).std(0))
-        change = (s.cars_next - s.cars)[..., :4]
-        self.cars_unit.copy_(((change.square() * s.stays[..., None]).sum((0, 1)) / s.stays.sum()).sqrt())
+        with torch.no_grad():
+            change = (s.cars_next - s.cars)[..., :4]
+            own = (s.own_next - s.own).std(0, correction=min(1, len(s.own) - 1))
+            cars = ((change.square() * s.stays[..., None]).sum((0, 1)) / s.stays.sum().clamp(min=1)).sqrt()
+            for unit, usual in ((self.own_unit, own), (self.cars_unit, cars)):
+                unit.copy_(torch.where(usual > 0, usual, 1))  # of what never changes, 1
 
         def loss(_: nn.Module, *batch: Tensor) -> Tensor:
             return self.objective(Transitions(*batch), generator).mean()

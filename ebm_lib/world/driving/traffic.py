@@ -108,7 +108,8 @@ def draw_traffic(
     first, start = (uniform((N, 1), generator, *kind) for _ in range(2))
     number = (torch.arange(cars, device=device) + (first * cars).long()) % cars  # car 0 may be in any lane
     lane = number % LANES
-    x = (start * ring + (number // LANES + (number % LANES) / LANES) * (ring / rows)) % ring
+    place = number // LANES + (number % LANES).to(start) / LANES  # in rows
+    x = (start * ring + place * (ring / rows)) % ring
     desired = DESIRED[0] + (DESIRED[1] - DESIRED[0]) * uniform((N, cars), generator, *kind)
     flat = torch.zeros_like(desired)
     return Traffic(x, middle_of(lane, x.dtype), flat + DESIRED[0], flat, lane, desired, float(ring))

@@ -265,6 +265,199 @@ def test_a_clone_does_what_was_done():
     assert (wrong < 0.1 * s.action.var(0)).all()
 
 
+# --- against independent computations --------------------------------------------------------------------------------
+def by_hand(s):
+    """What the networks see: 4 m, 10 m/s from 20, 0.1; 30 m, 4 m, 5 m/s, 1 m/s, there; 2 m/s², 0.03."""
+    own = torch.stack([s.own[..., 0] / 4, (s.own[..., 1] - 20) / 10, s.own[..., 2] / 0.1], -1)
+    mine = torch.cat([own, s.action / torch.tensor([2, 0.03], dtype=F64)], -1)
+    cars = s.cars / torch.tensor([30, 4, 5, 1, 1], dtype=F64)
+    return own, mine, cars, torch.cat([mine[:, None].expand(-1, 6, 5), cars], -1)
+
+
+def test_model_encoder_and_policy_are_their_formulas():
+    s, driver = some_steps(), DrivingPolicy(generator=seeded(2), dtype=F64)
+    model = ForwardModel(2, generator=seeded(1), dtype=F64)
+    model.own_unit.copy_(torch.tensor([2.0, 3.0, 5.0]))
+    units = torch.tensor([2.0, 3.0, 5.0, 7.0], dtype=F64)
+    model.cars_unit.copy_(units)
+    own, mine, cars, seen = by_hand(s)
+    there = s.cars[..., 4:]
+    mean, log_var = model.encoder(torch.cat([seen, (s.cars_next - s.cars)[..., :4] / units], -1)).chunk(2, -1)
+    torch.testing.assert_close(model.encode(s), (mean, log_var.exp().sqrt()))
+    h = model.predictor(seen)
+    z = torch.randn(12, 6, 2, generator=seeded(3), dtype=F64)
+    change = model.decoder(torch.cat([h, (h * there).sum(1, keepdim=True).expand(h.shape), z], -1)) * units
+    after, others = model(s.own, s.cars, s.action, z)
+    torch.testing.assert_close(after, s.own + model.own(mine) * torch.tensor([2, 3, 5]))
+    torch.testing.assert_close(others, torch.cat([(s.cars[..., :4] + change) * there, there], -1))
+    looks = (driver.look(torch.cat([own[:, None].expand(-1, 6, 3), cars], -1)) * there).sum(1)
+    acted = torch.tanh(driver.head(torch.cat([own, looks], -1))) * torch.tensor([6, 0.1], dtype=F64)
+    torch.testing.assert_close(driver(s.own, s.cars), acted)
+    far = driver(1e4 * s.own, 1e4 * s.cars).abs()
+    assert (far <= torch.tensor([6, 0.1])).all()
+
+
+def test_in_learning_units_are_dropped():
+    model, s = ForwardModel(2, beta=5.0, latent_drop=0.0, drop=0.3, generator=seeded(1), dtype=F64), some_steps()
+    g = seeded(7)
+    mean, std = model.encode(s)
+    z = mean + std * torch.randn(12, 6, 2, generator=g, dtype=F64)
+    torch.rand(12, generator=g)  # whose z is dropped
+    expected = model.energy(s, z, drop=0.3, generator=g) + (gaussian_kl(mean, std) * s.stays).sum(-1) / 5
+    torch.testing.assert_close(model.objective(s, seeded(7)), expected)
+
+
+def test_doubt_is_of_this_latent_and_slopes_pass_through_it():
+    s, z = some_steps(), torch.randn(12, 6, 2, generator=seeded(3), dtype=F64)
+    model = ForwardModel(2, drop=0.3, generator=seeded(1), dtype=F64)
+    given = [part.clone().requires_grad_() for part in (s.own, s.cars, s.action, z)]
+    found = driving.uncertainty(model, *given, masks=4, generator=seeded(5))
+    own, cars = model(*(part.expand(4, *part.shape) for part in given), drop=0.3, each=1, generator=seeded(5))
+    expected = costs(own, cars).total.var(0) + (own / torch.tensor(OWN)).var(0).sum(-1)
+    expected = expected + (cars[..., :4] / torch.tensor(CARS)).var(0).sum(-1).mean(-1)
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(U.sum(), given) for U in (found, expected)]
+    torch.testing.assert_close(*slopes)
+    assert all((slope != 0).any() for slope in slopes[0])
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_the_policy_pays_for_the_cost_and_the_doubt_of_the_whole_drive(monkeypatch, weight):
+    """Value and slope, by finite differences, of the loss written out step by step."""
+    H, s = 3, some_steps()
+    model = ForwardModel(2, drop=0.3, generator=seeded(1), dtype=F64)
+    driver = DrivingPolicy(generator=seeded(2), dtype=F64)
+
+    def expected():
+        g = seeded(6)
+        z = torch.randn(H, 12, 6, 2, generator=g, dtype=F64)
+        own, cars, paid, doubted = s.own, s.cars, [], []
+        masks = g.get_state()
+        for t in range(H):
+            g.set_state(masks)  # the same networks at each time
+            action = driver(own, cars)
+            doubted.append(driving.uncertainty(model, own, cars, action, z[t], masks=5, generator=g).mean())
+            own, cars = model(own, cars, action, z[t])
+            paid.append(costs(own, cars).total.mean())
+        return sum(paid) / H + weight * sum(doubted) / H
+
+    def once(module, loss, data, *rest):
+        assert not any(p.requires_grad for p in model.parameters())
+        return loss(module, *data)
+
+    monkeypatch.setattr("ebm_lib.world.driving.policy.descend", once)
+    found = driver.learn(model, s, horizon=H, uncertainty_weight=weight, masks=5, steps=1, generator=seeded(6))
+    torch.testing.assert_close(found["loss"], expected())
+    if weight:
+        torch.testing.assert_close(found["loss"], found["cost"] + weight * found["uncertainty"])
+    bias, eps, ends = driver.head.linears[-1].bias, 1e-6, []
+    (slope,) = torch.autograd.grad(found["loss"], bias)
+    with torch.no_grad():
+        for step in (eps, -2 * eps):
+            bias[1] += step
+            ends.append(expected().item())
+    assert slope[1].item() == pytest.approx((ends[0] - ends[1]) / (2 * eps), rel=1e-5)
+
+
+def test_learning_a_policy_leaves_no_trace_in_the_model():
+    s, model = Transitions(*(part.float() for part in some_steps())), ForwardModel(0, hidden=8, generator=seeded())
+    model.own.requires_grad_(False)
+    before = [p.requires_grad for p in model.parameters()]
+    for train in (True, False):
+        model.train(train)
+        DrivingPolicy(hidden=8).learn(model, s, horizon=2, steps=2, batch_size=4, generator=seeded(), progress=False)
+        assert [p.requires_grad for p in model.parameters()] == before
+        assert all(p.grad is None for p in model.parameters())
+        assert model.training == train
+
+
+def test_a_clone_pays_in_units_of_the_actions(monkeypatch):
+    s, driver = some_steps(), DrivingPolicy(generator=seeded(2), dtype=F64)
+    monkeypatch.setattr("ebm_lib.world.driving.policy.descend", lambda module, loss, data, *rest: loss(module, *data))
+    wrong = driver(s.own, s.cars) - s.action
+    expected = ((wrong[:, 0] / 2) ** 2 + (wrong[:, 1] / 0.03) ** 2).mean()
+    torch.testing.assert_close(driver.clone(s, steps=1, generator=seeded()), expected)
+
+
+def test_steps_fall_to_zero_and_slopes_are_cut(monkeypatch):
+    asked = {}
+    monkeypatch.setattr("ebm_lib.world.driving.model.fit", lambda *given, **how: asked.update(how))
+    ForwardModel(0, hidden=8).learn(some_steps(), steps=7, lr=0.5, generator=seeded())
+    assert asked["clip"] == 1.0
+    for _ in range(7):
+        asked["optimizer"].step()
+        asked["scheduler"].step()
+    assert asked["scheduler"].get_last_lr() == [pytest.approx(0, abs=1e-12)]
+    assert asked["scheduler"].base_lrs == [0.5]
+
+
+def weights(module):
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def learned_model(g):
+    model = ForwardModel(1, hidden=8, generator=seeded())
+    model.learn(Transitions(*(part.float() for part in some_steps())), steps=3, batch_size=6, generator=g)
+    return weights(model)
+
+
+def learned_policy(g):
+    s, model = Transitions(*(part.float() for part in some_steps())), ForwardModel(1, hidden=8, generator=seeded())
+    driver = DrivingPolicy(hidden=8, generator=seeded())
+    driver.learn(model, s, horizon=2, uncertainty_weight=1.0, steps=3, batch_size=6, generator=g)
+    return weights(driver)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        learned_model,
+        learned_policy,
+        lambda g: driving.record(drawn(3), 5, generator=g)[0].cars_next,
+        lambda g: driving.record(drawn(3), 1, generator=g)[0].action,
+        lambda g: driving.road_test(None, drawn(20, warm=20), actions=15, generator=g).distance,
+    ],
+)
+def test_draws_are_those_of_the_generator(call):
+    state = torch.get_rng_state()
+    assert torch.equal(call(seeded(1)), call(seeded(1)))
+    assert not torch.equal(call(seeded(1)), call(seeded(2)))
+    assert torch.equal(torch.get_rng_state(), state), "the global generator was drawn from"
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_who_is_not_seen_in_a_test_is_run_into(seen):
+    """We stand; who comes from behind stops, if he sees us, or else now and then is in another lane by chance."""
+    x, flat = torch.tensor([[100.0, 0.0]], dtype=F64).expand(20, 2), torch.zeros(20, 2, dtype=F64)
+    speed = torch.tensor([0.0, 20.0], dtype=F64).expand(20, 2)
+    road = driving.Traffic(x, flat, speed, flat, torch.ones(20, 2, dtype=torch.long), flat + 20, 1000.0)
+    stand = lambda own, cars: torch.zeros(20, 2, dtype=F64)
+    end = driving.road_test(stand, road, actions=30, K=1, seen=seen, generator=seeded(0))
+    assert end.crashed.any().item() is not seen
+
+
+def test_going_backwards_nobody_is_nearer_than_at_rest():
+    cars = torch.tensor([[5.5, 0.0, 0.0, 0.0, 1.0]], dtype=F64)
+    back, rest = (costs(torch.tensor([0.0, v, 0.0], dtype=F64), cars).proximity for v in (-3.0, 0.0))
+    assert back.item() == rest.item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("case", ["nobody there", "one sample", "nothing across"])
+def test_what_never_changes_has_the_unit_1(case):
+    drawn = torch.randn(4, 6, 5, generator=seeded(1))
+    cars, own = torch.ones(4, 6, 5), torch.randn(4, 3, generator=seeded(2))
+    after = (cars + drawn * torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0])).requires_grad_()
+    s = Transitions(own, cars, torch.zeros(4, 2), 2 * own, after)
+    if case == "nobody there":
+        s = s._replace(cars=0 * cars, cars_next=0 * cars)
+    n = 1 if case == "one sample" else 4
+    model = ForwardModel(0, hidden=8, generator=seeded())
+    model.learn(Transitions(*(part[:n] for part in s)), steps=1, batch_size=n, generator=seeded())
+    assert model.cars_unit[1] == 1
+    assert not model.cars_unit.requires_grad
+    assert (model.own_unit == 1).all() == (n == 1)
+
+
 def learned(**how):
     return DrivingPolicy().learn(ForwardModel(0), some_steps(), steps=1, generator=seeded(), **how)
 

@@ -155,6 +155,16 @@ class TestSampleTree:
                                torch.zeros(2), nothing, depth=1, width=1, branches=1, apart=0.5)  # fmt: skip
             assert plan.kept.sum() == kept
 
+    def test_latents_are_those_of_the_state_gone_on_from_and_no_graph_is_kept(self):
+        def doubled(s, n, generator):
+            return s[..., None, :].expand(*s.shape[:-1], n, 1)
+
+        plan = sample_tree(steps, away_from(torch.full((1,), 8.0)), torch.ones(1, requires_grad=True), doubled,
+                           depth=3, width=1, branches=1, apart=0.5)  # fmt: skip
+        assert plan.states.squeeze(-1).tolist() == [2, 4, 8]
+        assert not plan.states.requires_grad
+        assert not plan.energy.requires_grad
+
     def test_at_the_least_distance_is_far_enough(self):
         plan = sample_tree(lambda s, z: s + 1 + 0 * z, away_from(torch.ones(1)), torch.zeros(1), nothing,
                            depth=3, width=1, branches=1, apart=1.0)  # fmt: skip

@@ -137,4 +137,10 @@ def test_what_does_not_fit_is_refused_and_nothing_is_remembered():
         memory.write(one, torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 3))
     with pytest.raises(ValueError, match="after"):
         memory.write(one, torch.zeros(1, 2), torch.zeros(1, 2), torch.full((1, 2), math.nan))
+    for k, name in enumerate(("state", "action")):
+        given = [torch.full((1, 2), math.nan) if j == k else torch.zeros(1, 2) for j in range(3)]
+        with pytest.raises(ValueError, match=name):
+            memory.write(one, *given)
+    with pytest.raises(ValueError, match="error"):
+        ResidualMemory(lambda s, a: s / 0, 1).write(one, *torch.zeros(3, 1, 2))
     assert memory.written.tolist() == [0, 0]

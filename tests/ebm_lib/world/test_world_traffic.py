@@ -160,6 +160,45 @@ def test_a_lane_is_changed_to_get_on_and_not_into_a_car():
         assert driving.decide(road, draws=think).goal[0].tolist() == [0 if blocked else 1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("x", "speed", "y", "changes"),
+    [
+        (600.0, 35.0, -4.0, True),
+        (980.0, 35.0, -4.0, False),  # who comes from behind in the middle lane would have to brake
+        (35.0, 5.0, -4.0, False),  # so would we, there as here
+        (600.0, 35.0, -3.6, True),
+        (600.0, 35.0, -3.4, False),  # still changing
+    ],
+)
+def test_a_lane_is_changed_once_settled_and_where_nobody_must_brake(x, speed, y, changes):
+    think = torch.zeros(1, 3, 5, dtype=F64)
+    think[..., 3], think[..., 1], think[:, 1:, 0] = 1, 0.9, 1
+    road = made([[0.0, 20.0, x]], [[y, -4.0, 0.0]], [[20.0, 10.0, speed]], goal=[[0, 0, 1]])
+    assert driving.decide(road, draws=think).goal[0, 0] == changes
+
+
+def test_moods_and_thoughts_come_at_their_rates():
+    """A tenth and 1 a second: in a step of 0.2 s, with chances of 0.02 and 0.2."""
+    think = torch.full((1, 2, 5), 0.5, dtype=F64)
+    for draw, desired in ((0.019, 24.0), (0.021, 25.0)):
+        think[..., 3] = draw
+        assert driving.decide(made([[0.0, 500.0]], 0.0, 20.0), draws=think).desired.tolist() == [[desired] * 2]
+    think[..., 2], think[..., 3], think[..., 1] = 0.0, 1.0, 0.9
+    for draw, lane in ((0.19, 2), (0.21, 1)):
+        think[..., 0] = draw
+        assert driving.decide(made([[0.0, 500.0]], 0.0, 20.0), draws=think).goal.tolist() == [[lane] * 2]
+
+
+def test_the_road_ends_where_a_side_of_the_car_does():
+    road = made([0.0, 9.0, 18.0, 27.0], [4.99, 5.01, -4.99, -5.01], 20.0)
+    assert driving.off_road(road).tolist() == [False, True, False, True]
+
+
+def test_who_is_left_behind_needs_the_least_gap_only():
+    found = driving.idm(*(torch.tensor(x, dtype=F64) for x in (20.0, 4.0, -50.0, 25.0)))
+    assert found.item() == pytest.approx(1.5 * (1 - 0.8**4 - 0.25))
+
+
 @pytest.mark.parametrize("gap", [1.9, 2.1])
 def test_nobody_squeezes_in_where_cars_stand_close(gap):
     think = torch.zeros(1, 3, 5, dtype=F64)
@@ -205,6 +244,15 @@ def test_traffic_starts_apart_and_our_car_in_any_lane():
     assert set(road.goal[:, 0].tolist()) == {0, 1, 2}
     assert torch.equal(driving.lane_of(road.y), road.goal)
     assert ((road.x >= 0) & (road.x < 250)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, F64])
+def test_places_have_the_dtype_and_its_digits(dtype):
+    road = driving.draw_traffic(2, 15, ring=300.0, generator=seeded(), dtype=dtype)
+    assert all(part.dtype == dtype for part in (road.x, road.y, road.speed, road.heading, road.desired))
+    if dtype == F64:  # rows of 60 m, lanes a third of that apart
+        off = (road.x - road.x[:, :1]) % 20
+        assert torch.minimum(off, 20 - off).max() < 1e-11
 
 
 def test_the_seed_is_all_there_is_to_chance():
