@@ -1,6 +1,11 @@
 """Settings for every test run from the repository root, nbval's included."""
 
 import pytest
+from hypothesis import settings
+
+# no deadline for an example: a busy machine is not a bug
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

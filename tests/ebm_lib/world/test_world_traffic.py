@@ -329,6 +329,32 @@ def test_an_episode_ends_once():
     assert (drives.crashed & ~drives.off).all()
 
 
+def test_who_left_the_road_crashes_no_more():
+    road = made([[0.0, 30.0]], [[5.5, 4.0]], [[20.0, 0.0]], desired=1e-3)
+    drives = driving.road_test(lambda own, cars: own.new_zeros(1, 2), road, actions=10, K=1, generator=seeded(0))
+    assert (drives.off & ~drives.crashed).all()
+    assert drives.seconds.item() == pytest.approx(DT)
+
+
+def test_the_policy_is_shown_the_neighbourhood_and_no_graph_is_kept():
+    road, seen = drawn(3, warm=20), []
+    weight = torch.zeros((), dtype=F64, requires_grad=True)
+    policy = lambda own, cars: seen.append((own, cars)) or own[:, :2] * weight
+    drives = driving.road_test(policy, road, actions=1, K=4, generator=seeded(0))
+    look = driving.neighbourhood(road, 4)
+    assert torch.equal(seen[0][0], look.own)
+    assert torch.equal(seen[0][1], look.cars)
+    assert not drives.distance.requires_grad
+
+
+def test_who_is_not_seen_is_not_in_the_way_of_a_change_either():
+    road, goals = drawn(200, warm=40), {}
+    for seen in (True, False):
+        goals[seen] = driving.drive(road, seen=seen, generator=seeded(1)).goal
+        assert torch.equal(goals[seen], driving.decide(road, seen=seen, generator=seeded(1)).goal)
+    assert not torch.equal(goals[True], goals[False])
+
+
 def test_the_drivers_of_the_traffic_pass_their_own_test():
     drives = driving.road_test(None, drawn(20, warm=50, dtype=torch.float32), actions=50, generator=seeded(1))
     assert not (drives.crashed | drives.off).any()
