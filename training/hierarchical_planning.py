@@ -22,7 +22,6 @@ half precision before being judged.
 """
 
 import argparse
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from record import run_parts, stored
+from record import restored, run_parts
 from torch import Tensor, nn
 
 from ebm_lib.nn import MLP
@@ -379,18 +378,9 @@ def halved(model: nn.Module) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def restored(args: argparse.Namespace) -> tuple[Fast, Slow]:
-    """Return the models of seed 0."""
-    arrays, _ = stored(args.out, without="")
-    models = {"fast": Fast(), "slow": Slow()}
-    for name, model in models.items():
-        prefix = f"seed 0/{name}."
-        state = {key.removeprefix(prefix): torch.from_numpy(x).float() for key, x in arrays.items() if prefix in key}
-        if not state:
-            raise SystemExit('run part "seed 0" first')
-        model.load_state_dict(state)
-        model.eval().requires_grad_(False)
-    return models["fast"], models["slow"]
+def models_of_seed_0(args: argparse.Namespace) -> tuple[nn.Module, nn.Module]:
+    """Return the stored fast and slow models."""
+    return restored(args.out, "seed 0/fast.", Fast()), restored(args.out, "seed 0/slow.", Slow())
 
 
 def tell(part: str, name: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -426,7 +416,7 @@ def seed_part(seed: int, args: argparse.Namespace) -> Result:
 
 def cross_part(args: argparse.Namespace) -> Result:
     """Exchange either level's model for the truth."""
-    fast, slow = restored(args)
+    fast, slow = models_of_seed_0(args)
     task, runs, g = draw_task(args.episodes, args.test), {}, seeded(0)
     steps = {"true": partial(true_step, task), "learned": partial(learned_step, fast, task)}
     jumps = {"true": partial(true_jump, task, g), "learned": partial(learned_jump, slow, task)}
@@ -440,7 +430,7 @@ def cross_part(args: argparse.Namespace) -> Result:
 
 def more_part(args: argparse.Namespace) -> Result:
     """Give one level four times the evaluations."""
-    fast, _ = restored(args)
+    fast, _ = models_of_seed_0(args)
     task = draw_task(args.episodes, args.test)
     agent = one_level(learned_step(fast, task), task, seeded(0), 24, 4)
     return {}, {"runs": {"H 24, 4 times": tell("more", "H 24", judge(*agent, task))}}
@@ -448,7 +438,7 @@ def more_part(args: argparse.Namespace) -> Result:
 
 def tree_part(args: argparse.Namespace) -> Result:
     """Search single steps as the slow level searches its own."""
-    fast, _ = restored(args)
+    fast, _ = models_of_seed_0(args)
     task = draw_task(args.episodes, args.test)
     agent = one_level_tree(learned_step(fast, task), task, seeded(0), 6)
     return {}, {"runs": {"tree of steps": tell("tree", "6", judge(*agent, task))}}
@@ -456,7 +446,7 @@ def tree_part(args: argparse.Namespace) -> Result:
 
 def main() -> None:
     """Train, plan, store."""
-    parts: dict[str, Any] = {f"seed {seed}": functools.partial(seed_part, seed) for seed in range(3)}
+    parts: dict[str, Any] = {f"seed {seed}": partial(seed_part, seed) for seed in range(3)}
     parts |= {"cross": cross_part, "more": more_part, "tree": tree_part}
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--only", choices=parts)

@@ -68,7 +68,8 @@ class ContactDynamics(FreeStep):
         generator: torch.Generator | None = None,
     ) -> None:
         made = {"hidden": hidden, "scale": scale, "activation": activation, "generator": generator}
-        super().__init__(D, A, fixed=fixed, more=0, outputs=require_count("planes", planes) * (A + 1) + D * A, **made)
+        outputs = require_count("planes", planes) * (require_count("A", A) + 1) + require_count("D", D) * A
+        super().__init__(D, A, fixed=fixed, more=0, outputs=outputs, **made)
         self.planes, self.sharpness = planes, require_positive("sharpness", sharpness)
 
     def forward(self, s: Tensor, a: Tensor) -> Tensor:

@@ -66,7 +66,8 @@ class GatedDynamics(FreeStep):
         generator: torch.Generator | None = None,
     ) -> None:
         made = {"hidden": hidden, "scale": scale, "activation": activation, "generator": generator}
-        super().__init__(D, A, fixed=fixed, more=A + require_count("L", L, minimum=0), outputs=2 * D, **made)
+        more, outputs = require_count("A", A) + require_count("L", L, minimum=0), 2 * require_count("D", D)
+        super().__init__(D, A, fixed=fixed, more=more, outputs=outputs, **made)
         self.L = L
 
     def forward(self, s: Tensor, a: Tensor, z: Tensor | None = None) -> Tensor:
