@@ -3,8 +3,9 @@ r"""Chains: sequences of labels whose energy is a sum over places and over neigh
 .. math:: E(y_1, \dots, y_T) = \sum_{t=1}^{T} U_t(y_t) + \sum_{t=1}^{T-1} V_t(y_t, y_{t+1})
 
 The unary energies U hold what the observation says of each place, the pairwise ones V what neighbours say of each
-other. There are K^T sequences; a recursion over places, :func:`chain`, does with about T·K² additions, in any
-:mod:`~ebm_lib.structured.semiring`: Viterbi's with the minimum, the forward recursion with the soft minimum.
+other. There are K^T sequences; a recursion over places, :func:`~ebm_lib.structured.chain`, does with about T·K²
+additions, in any :mod:`~ebm_lib.structured.semiring`: Viterbi's with the minimum, the forward recursion with the soft
+minimum.
 
 In all functions here ``unary`` is (..., T, K), ``pairwise`` is (K, K), from row to column, or (..., T−1, K, K), and
 ``lengths``, (...), says how many places of each sequence count; what lies behind them is not looked at. +inf forbids a
@@ -89,9 +90,9 @@ def chain(
 def viterbi(unary: Tensor, pairwise: Tensor, *, lengths: Tensor | None = None) -> Path:
     r"""Best labelling of each sequence: :math:`\check y = \operatorname{argmin}_y E(y)`.
 
-    The recursion of :func:`chain` with the minimum, then back along it: the predecessor of y_{t+1} is the label i of
-    least A_t(i) + V_t(i, y_{t+1}). Only the predecessors on the path are looked for, so no backpointers are kept.
-    Among equals the lowest label is taken, from the end backwards.
+    The recursion of :func:`~ebm_lib.structured.chain` with the minimum, then back along it: the predecessor of y_{t+1}
+    is the label i of least A_t(i) + V_t(i, y_{t+1}). Only the predecessors on the path are looked for, so no
+    backpointers are kept. Among equals the lowest label is taken, from the end backwards.
 
     Args:
         unary: (..., T, K).
@@ -99,10 +100,10 @@ def viterbi(unary: Tensor, pairwise: Tensor, *, lengths: Tensor | None = None) -
         lengths: (...) of integers, 0 to T.
 
     Returns:
-        Labels and energies. The labels carry no derivative; the energies' is that of :func:`chain`.
+        Labels and energies. The labels carry no derivative; the energies' is that of :func:`~ebm_lib.structured.chain`.
 
     Raises:
-        ValueError: as :func:`chain`.
+        ValueError: as :func:`~ebm_lib.structured.chain`.
 
     >>> viterbi(torch.tensor([[0.0, 1.0], [1.5, 0.0]]), torch.tensor([[0.0, 5.0], [5.0, 0.0]])).labels
     tensor([1, 1])
@@ -145,7 +146,7 @@ def chain_energy(unary: Tensor, pairwise: Tensor, labels: Tensor, *, lengths: Te
         E, (...).
 
     Raises:
-        ValueError: as :func:`chain`; labels of another shape, not integers or out of range.
+        ValueError: as :func:`~ebm_lib.structured.chain`; labels of another shape, not integers or out of range.
 
     >>> unary, pairwise = torch.tensor([[0.0, 1.0], [1.5, 0.0]]), torch.tensor([[0.0, 5.0], [5.0, 0.0]])
     >>> chain_energy(unary, pairwise, torch.tensor([0, 1]))
@@ -182,7 +183,7 @@ def label_marginals(unary: Tensor, pairwise: Tensor, beta: float = 1.0, *, lengt
         Probabilities, without derivative.
 
     Raises:
-        ValueError: as :func:`chain`; a sequence without any possible labelling.
+        ValueError: as :func:`~ebm_lib.structured.chain`; a sequence without any possible labelling.
 
     >>> label_marginals(torch.zeros(2, 2), torch.tensor([[0.0, torch.inf], [torch.inf, 0.0]])).pair
     tensor([[[0.5000, 0.0000],
@@ -216,7 +217,7 @@ def sample_labels(
         (n, ..., T) int64; −1 behind the end.
 
     Raises:
-        ValueError: as :func:`label_marginals`; n below 1.
+        ValueError: as :func:`~ebm_lib.structured.label_marginals`; n below 1.
 
     >>> sample_labels(torch.tensor([[0.0, torch.inf], [torch.inf, 0.0]]), torch.zeros(2, 2), 3)
     tensor([[0, 1],

@@ -78,12 +78,12 @@ class FactorGraph:
 
     @property
     def configurations(self) -> int:
-        """Number of configurations of all variables together: what exhaustive inference evaluates E at."""
+        """Number of configurations of all variables together, at each of which exhaustive inference evaluates E."""
         return math.prod(self.sizes.values())
 
     @property
     def factor_values(self) -> int:
-        """Number of different values of all factors: what it takes to know the energy of every configuration."""
+        """Number of different values of all factors, from which the energy of every configuration is summed."""
         return sum(math.prod(self.sizes[name] for name in factor.variables) for factor in self.factors)
 
     def energy(self, configuration: Mapping[str, Tensor]) -> Tensor:

@@ -9,9 +9,10 @@ Addition distributes over both minima, min(a, b) + c = min(a + c, b + c), so one
 energies with ``+`` and reduces over alternatives with a semiring, a callable ``(energy, dim) -> Tensor``. The
 impossible alternative is +inf; the empty sum is 0.
 
-The derivative of F by the energy of a factor says how much that factor is used, :func:`occupation`: by the best path
-(:class:`Minimum`), on average (:class:`SoftMinimum`) or by one path drawn at random (:class:`Sampled`). Backward
-recursions and backpointers are this derivative; automatic differentiation writes them.
+The derivative of F by the energy of a factor, :func:`~ebm_lib.structured.occupation`, says how much that factor is
+used: by the best path (:class:`~ebm_lib.structured.Minimum`), on average (:class:`~ebm_lib.structured.SoftMinimum`)
+or by one path drawn at random (:class:`~ebm_lib.structured.Sampled`). Backward recursions and backpointers are this
+derivative; automatic differentiation writes them.
 """
 
 import math
@@ -109,7 +110,7 @@ class Sampled:
 
 
 def of_temperature(beta: float) -> Semiring:
-    """Return the semiring of an inverse temperature: :class:`SoftMinimum`, and :class:`Minimum` for ``inf``.
+    """Return the semiring of an inverse temperature: a soft minimum, and the minimum for ``inf``.
 
     Raises:
         ValueError: beta not positive.
