@@ -12,7 +12,7 @@ In all functions here ``unary`` is (..., T, K), ``pairwise`` is (K, K), from row
 label or a transition. The empty sequence has one reading, of energy 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -83,7 +83,7 @@ def chain(
     if places == 0:
         return unary.sum((-2, -1))
     *_, last = _messages(unary, pairwise, semiring, lengths)
-    free = semiring(last, -1)
+    free = semiring(last, 0)
     return free if lengths is None else torch.where(lengths == 0, 0.0, free)
 
 
@@ -110,23 +110,23 @@ def viterbi(unary: Tensor, pairwise: Tensor, *, lengths: Tensor | None = None) -
     """
     unary, pairwise, lengths = _require_chain(unary, pairwise, lengths)
     batch, places = unary.shape[:-2], unary.shape[-2]
-    labels = torch.full((*batch, places), -1, dtype=torch.long, device=unary.device)
     if places == 0:
-        return Path(labels, unary.sum((-2, -1)))
+        return Path(torch.empty((*batch, 0), dtype=torch.long, device=unary.device), unary.sum((-2, -1)))
     messages = list(_messages(unary, pairwise, Minimum(), lengths))
-    energy = Minimum()(messages[-1], -1)
+    energy = Minimum()(messages[-1], 0)
     if lengths is not None:
         energy = torch.where(lengths == 0, 0.0, energy)
     with torch.no_grad():
-        label = messages[-1].argmin(-1)
-        labels[..., -1] = label
+        into = [step.expand(-1, -1, *batch) for step in _transitions(pairwise, places - 1, len(batch))]
+        label = messages[-1].argmin(0)
+        found = [label]
         for t in range(places - 2, -1, -1):
-            into = _transition(pairwise, t).expand(*batch, -1, -1)
-            column = into.gather(-1, label[..., None, None].expand(*batch, into.shape[-2], 1)).squeeze(-1)
-            before = (messages[t] + column).argmin(-1)
+            rows = label.expand(into[t].shape[0], 1, *batch)
+            before = (messages[t] + into[t].gather(1, rows).squeeze(1)).argmin(0)
             # Behind the end the message stands still: the label found there is the last one's.
             label = before if lengths is None else torch.where(t + 1 < lengths, before, label)
-            labels[..., t] = label
+            found.append(label)
+        labels = torch.stack(found[::-1], -1)
         void = torch.isposinf(energy).unsqueeze(-1)
         if lengths is not None:
             void = void | (torch.arange(places, device=unary.device) >= lengths.unsqueeze(-1))
@@ -233,19 +233,26 @@ def sample_labels(
 
 
 def _messages(unary: Tensor, pairwise: Tensor, semiring: Semiring, lengths: Tensor | None) -> Iterator[Tensor]:
-    """A_1 to A_T, each (..., K); from the end of a sequence on, its last one."""
-    message = unary[..., 0, :]
+    """A_1 to A_T, each (K, ...); from the end of a sequence on, its last one.
+
+    The batch comes last here, so that the reduction over labels runs along memory.
+    """
+    # unbind, since the derivative of taking one place at a time is a tensor of zeros for each place.
+    at = unary.movedim((-2, -1), (0, 1)).contiguous().unbind(0)
+    across = _transitions(pairwise, len(at) - 1, unary.ndim - 2)
+    message = at[0]
     yield message
-    for t in range(1, unary.shape[-2]):
-        arriving = semiring(message.unsqueeze(-1) + _transition(pairwise, t - 1), -2)
-        following = arriving + unary[..., t, :]
-        message = following if lengths is None else torch.where((t < lengths).unsqueeze(-1), following, message)
+    for t in range(1, len(at)):
+        following = semiring(message.unsqueeze(1) + across[t - 1], 0) + at[t]
+        message = following if lengths is None else torch.where(t < lengths, following, message)
         yield message
 
 
-def _transition(pairwise: Tensor, t: int) -> Tensor:
-    """V from place t to the next, (K, K) or (..., K, K)."""
-    return pairwise if pairwise.ndim == 2 else pairwise[..., t, :, :]
+def _transitions(pairwise: Tensor, steps: int, batch: int) -> Sequence[Tensor]:
+    """V from each place to the next, (K, K, ...) with ``batch`` dimensions behind."""
+    if pairwise.ndim == 2:
+        return [pairwise[(..., *(None,) * batch)]] * steps
+    return pairwise.movedim((-3, -2, -1), (0, 1, 2)).contiguous().unbind(0)
 
 
 def _require_chain(unary: Tensor, pairwise: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
