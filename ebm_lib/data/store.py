@@ -19,6 +19,7 @@ CONTENT = {
     "digits": ("digits.npz", "1e31ad8456cf1e7181cba6dc351cc6054686dfbc1416813edcba824745844ff2"),
     "fashion": ("fashion.npz", "08908568b2ecc6f7778180bc10cd0d5c2b6f59d615883c3a3bc76a99d13465c4"),
     "text": ("austen.txt.xz", "f30933e0d4913bc238f1ce0e6b9d94724208f73eef4aa2bd69ec45f23ecdecb9"),
+    "french": ("cahier_fr.txt.xz", "2c35f548ecfbf8a627e89e563772e18e11b3bdae4f97d43c3840aba97062b8a7"),
     "spoken_digits": (
         "spoken_digits.npz",
         "263b572d612ed7a0d9efa47a8c977998eadadac7d64e064fa3052ef66621461f",

@@ -41,6 +41,36 @@ def test_reads_r_objects(build):
     assert build._read_rds(b"X\n" + struct.pack(">iii", 2, 0, 0) + strings) == ["a line", "é"]
 
 
+PAGE = """<html><head><title>Titre</title></head><body><h2>Un titre</h2><div class="para">
+    Le <code class="command">noyau</code> est
+    libre, voir <div class="url">→ <a href="u">http://le.la.les</a></div> ici&nbsp;: <pre class="screen">le code</pre>
+    et la suite&#160;!</div><div class="para">The kernel is free.</div><p>hors du texte</p>
+    <table><tr><td><div class="para">la case</div></td></tr></table>
+    <ul><li class="listitem"><div class="para">un premier point<ul><li><div class="para">un point du point
+    </div></li></ul></div></li></ul><div class="para">Debian 11</div></body></html>"""
+
+
+def test_french_keeps_running_text_and_nothing_else(build, monkeypatch, tmp_path):
+    source = tmp_path / "usr/share/doc/debian-handbook/html/fr-FR"
+    source.mkdir(parents=True)
+    links = '<a href="b.html">b</a> <a href="a.html#x">a</a> <a href="b.html">b</a> <a href="http://le.fr/c.html">c</a>'
+    (source / "a.html").write_text('<body><div class="para">un autre</div></body>')
+    (source / "b.html").write_text(PAGE)
+    (source / "index.html").write_text(links + '<a href="a.html">a</a>')
+    asked = []
+    monkeypatch.setattr(build, "_debian", lambda packages, folder: asked.extend(packages))
+    text = build.french(tmp_path)["text"].tobytes().decode()
+    assert asked == ["debian-handbook"]
+    assert text.split("\n") == [
+        "Le noyau est libre, voir ici :",
+        "et la suite !",
+        "un premier point",
+        "un point du point",
+        "un autre",
+        "",
+    ]
+
+
 def test_check_tells_same_from_different(build, monkeypatch, capsys):
     content = store.read(store.FILES / "digits.npz")
     fake_builder(monkeypatch, build, "digits", content)
@@ -86,4 +116,4 @@ def test_what_is_written_is_what_the_loader_wants(build, monkeypatch, tmp_path, 
 def test_unknown_name(build, capsys):
     with pytest.raises(SystemExit):
         build.main(["novels"])
-    assert "known: digits, fashion, text, spoken_digits, prompts" in capsys.readouterr().err
+    assert "known: digits, fashion, text, french, spoken_digits, prompts" in capsys.readouterr().err

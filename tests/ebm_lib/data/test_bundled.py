@@ -1,6 +1,8 @@
 """Bundled files: that they hold what is said, that labels match what is seen or heard, that damage is found."""
 
+import collections
 import math
+import re
 import shutil
 
 import numpy as np
@@ -15,6 +17,7 @@ LOADERS = {
     "digits": data.load_digits,
     "fashion": data.load_fashion,
     "text": data.load_text,
+    "french": data.load_french,
     "spoken_digits": data.load_spoken_digits,
     "prompts": data.load_prompts,
 }
@@ -138,6 +141,36 @@ def test_text_is_six_novels():
         assert text.count(hero) - novel.count(hero) <= 1  # each keeps to one novel
         assert novel.count(hero) > 50
     assert "\r" not in text
+
+
+def test_french_is_running_prose():
+    text, titles, parts = data.load_french()
+    assert len(text.split()) == 93_213
+    assert parts == (text,)
+    assert len(titles) == 1
+    assert text.endswith(".\n")
+    lines = text.split("\n")[:-1]
+    assert (len(lines), len(set(lines))) == (1885, 1884)
+    assert all(line == " ".join(line.split()) != "" for line in lines)
+    words = collections.Counter(re.findall(r"[^\W\d_]+", text.lower()))
+    assert len(words) > 8000
+    for word in "vous ne pouvez pas lire ceci si parler français".split():
+        assert words[word] > 5
+    # Letters come up about as often as in French at large (of the letters, in per cent; accents count as their letter).
+    plain = text.lower().translate(str.maketrans("éèêëàâîïôûùç", "eeeeaaiiouuc"))
+    letters = collections.Counter(c for c in plain if c in "abcdefghijklmnopqrstuvwxyz")
+    for letter, per_cent in {"e": 17.3, "a": 8.4, "i": 7.5, "s": 8.1, "u": 6.1, "q": 1.0, "w": 0.2, "k": 0.1}.items():
+        assert abs(100 * letters[letter] / letters.total() - per_cent) < 2
+
+
+def test_french_holds_no_english_no_listing_and_no_markup():
+    text = data.load_french().text
+    words = collections.Counter(re.findall(r"[^\W\d_]+", text.lower()))
+    assert words["de"] > 3000
+    for english in ("the", "of", "and", "is", "with"):
+        assert words[english] < 10  # in names and quotations
+    for mark in ("<", "&lt;", "&amp;", "# apt", "$ ", "→", "\t", "\xa0", "\r"):
+        assert text.count(mark) <= 3
 
 
 # Sound.
@@ -324,5 +357,12 @@ def test_licences_are_bundled_and_cover_every_file():
     for file, _ in store.CONTENT.values():
         assert f"## {file}" in text
     assert {path.name for path in store.FILES.iterdir()} == {f for f, _ in store.CONTENT.values()} | {"LICENSES.md"}
-    for notice in ("by-sa/3.0", "Yann LeCun and Corinna Cortes", "Allison Smith", "Zalando SE", "subset, re-encoded"):
+    for notice in (
+        "by-sa/3.0",
+        "Yann LeCun and Corinna Cortes",
+        "Allison Smith",
+        "Zalando SE",
+        "Raphaël Hertzog",
+        "subset, re-encoded",
+    ):
         assert notice in text
