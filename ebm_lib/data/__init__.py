@@ -39,6 +39,7 @@ from ebm_lib.data.patches import (
     whiten_picture,
     whitening,
 )
+from ebm_lib.data.scenes import SCENE_SHAPES, Scenes, scenes
 from ebm_lib.data.sequences import sprite_films
 from ebm_lib.data.signatures import signatures
 from ebm_lib.data.sprites import FACTORS, SHAPES, Sprites, draw_sprites, sprite_pairs, sprites
@@ -49,6 +50,7 @@ __all__ = [
     "COLOUR_PHOTOGRAPHS",
     "FACTORS",
     "PHOTOGRAPHS",
+    "SCENE_SHAPES",
     "SHAPES",
     "TOY_NAMES",
     "DigitStrings",
@@ -58,6 +60,7 @@ __all__ = [
     "Pairs",
     "Patches",
     "Prompts",
+    "Scenes",
     "SpokenDigits",
     "Sprites",
     "Text",
@@ -96,6 +99,7 @@ __all__ = [
     "ring_of_gaussians",
     "rings",
     "rings_log_density",
+    "scenes",
     "signatures",
     "spiral",
     "sprite_films",

@@ -1,28 +1,46 @@
-"""Structured prediction: energies of sequences and graphs, and the dynamic programmes that minimise them.
+"""Structured prediction: energies of sequences, graphs and sets, and the programmes that minimise them.
 
 One idea carries the package: the recursion that finds the lowest energy gives, in another
 :mod:`~ebm_lib.structured.semiring`, the free energy, and by its derivative the best configuration, the marginals and
 samples.
 """
 
+from ebm_lib.structured.boxes import average_precision, box_iou, generalized_iou
 from ebm_lib.structured.chains import Marginals, Path, chain, chain_energy, label_marginals, sample_labels, viterbi
 from ebm_lib.structured.graph import Factor, FactorGraph
+from ebm_lib.structured.matching import (
+    Matching,
+    SetLoss,
+    match,
+    matching_free_energy,
+    matching_program,
+    set_loss,
+)
 from ebm_lib.structured.semiring import Minimum, Sampled, Semiring, SoftMinimum, occupation, of_temperature
 
 __all__ = [
     "Factor",
     "FactorGraph",
     "Marginals",
+    "Matching",
     "Minimum",
     "Path",
     "Sampled",
     "Semiring",
+    "SetLoss",
     "SoftMinimum",
+    "average_precision",
+    "box_iou",
     "chain",
     "chain_energy",
+    "generalized_iou",
     "label_marginals",
+    "match",
+    "matching_free_energy",
+    "matching_program",
     "occupation",
     "of_temperature",
     "sample_labels",
+    "set_loss",
     "viterbi",
 ]
