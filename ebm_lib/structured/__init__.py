@@ -1,10 +1,18 @@
-"""Structured prediction: energies of sequences, graphs and sets, and the programmes that minimise them.
+"""Structured prediction: energies of sequences, alignments, graphs and sets, and the programmes that minimise them.
 
 One idea carries the package: the recursion that finds the lowest energy gives, in another
 :mod:`~ebm_lib.structured.semiring`, the free energy, and by its derivative the best configuration, the marginals and
 samples.
 """
 
+from ebm_lib.structured.alignment import (
+    WarpingPath,
+    align,
+    alignment_probability,
+    dtw,
+    squared_distances,
+    warping_path,
+)
 from ebm_lib.structured.boxes import average_precision, box_iou, generalized_iou
 from ebm_lib.structured.chains import Marginals, Path, chain, chain_energy, label_marginals, sample_labels, viterbi
 from ebm_lib.structured.graph import Factor, FactorGraph
@@ -29,10 +37,14 @@ __all__ = [
     "Semiring",
     "SetLoss",
     "SoftMinimum",
+    "WarpingPath",
+    "align",
+    "alignment_probability",
     "average_precision",
     "box_iou",
     "chain",
     "chain_energy",
+    "dtw",
     "generalized_iou",
     "label_marginals",
     "match",
@@ -42,5 +54,7 @@ __all__ = [
     "of_temperature",
     "sample_labels",
     "set_loss",
+    "squared_distances",
     "viterbi",
+    "warping_path",
 ]
