@@ -195,7 +195,7 @@ class FactorGraph:
         Raises:
             ValueError: as :meth:`eliminate`; a sample none of whose configurations is possible.
         """
-        return {name: used.argmax(-1) for name, used in self._used(Minimum(), 1).items()}
+        return {name: used.argmax(-1) for name, used in self._used(Minimum()).items()}
 
     def marginals(self, beta: float = 1.0) -> dict[str, Tensor]:
         r"""Probability of each value of each variable under :math:`P(y) \propto e^{-\beta E(y)}`, (..., n).
@@ -203,7 +203,7 @@ class FactorGraph:
         Raises:
             ValueError: as :meth:`best`; beta not positive and finite.
         """
-        return self._used(SoftMinimum(beta), 1)
+        return self._used(SoftMinimum(beta))
 
     def sample(self, n: int, beta: float = 1.0, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         r"""Configurations drawn from :math:`P(y) \propto e^{-\beta E(y)}`, exactly: name to values, (n, ...).
@@ -211,13 +211,12 @@ class FactorGraph:
         Raises:
             ValueError: as :meth:`marginals`; n below 1.
         """
-        drawn = self._used(Sampled(beta, generator), require_count("n", n), keep=True)
+        drawn = self._used(Sampled(beta, generator), (require_count("n", n),))
         return {name: used.argmax(-1) for name, used in drawn.items()}
 
-    def _used(self, semiring: Semiring, copies: int, *, keep: bool = False) -> dict[str, Tensor]:
+    def _used(self, semiring: Semiring, copies: tuple[int, ...] = ()) -> dict[str, Tensor]:
         """Occupation of each variable's values, read off a factor of energy 0 added to each."""
-        shape = (copies, *self.batch) if keep else self.batch
-        probes = [self._zeros((*shape, size)) for size in self.sizes.values()]
+        probes = [self._zeros((*copies, *self.batch, size)) for size in self.sizes.values()]
 
         def program(*probes: Tensor) -> Tensor:
             added = [Factor((name,), probe) for name, probe in zip(self.sizes, probes, strict=True)]
