@@ -15,6 +15,7 @@ from ebm_lib.structured.alignment import (
 )
 from ebm_lib.structured.boxes import average_precision, box_iou, generalized_iou
 from ebm_lib.structured.chains import Marginals, Path, chain, chain_energy, label_marginals, sample_labels, viterbi
+from ebm_lib.structured.criteria import sequence_hinge, sequence_nll, sequence_perceptron
 from ebm_lib.structured.graph import Factor, FactorGraph
 from ebm_lib.structured.matching import (
     Matching,
@@ -24,6 +25,7 @@ from ebm_lib.structured.matching import (
     matching_program,
     set_loss,
 )
+from ebm_lib.structured.segments import Segmentations, best_segmentations, segmentation, spelling, spelling_loss
 from ebm_lib.structured.semiring import Minimum, Sampled, Semiring, SoftMinimum, occupation, of_temperature
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Minimum",
     "Path",
     "Sampled",
+    "Segmentations",
     "Semiring",
     "SetLoss",
     "SoftMinimum",
@@ -41,6 +44,7 @@ __all__ = [
     "align",
     "alignment_probability",
     "average_precision",
+    "best_segmentations",
     "box_iou",
     "chain",
     "chain_energy",
@@ -53,7 +57,13 @@ __all__ = [
     "occupation",
     "of_temperature",
     "sample_labels",
+    "segmentation",
+    "sequence_hinge",
+    "sequence_nll",
+    "sequence_perceptron",
     "set_loss",
+    "spelling",
+    "spelling_loss",
     "squared_distances",
     "viterbi",
     "warping_path",

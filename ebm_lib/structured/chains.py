@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ebm_lib.require import has_values, require_count, require_finite, require_nonempty
+from ebm_lib.require import require_count, require_finite, require_nonempty
+from ebm_lib.structured._require import require_labels, require_lengths
 from ebm_lib.structured.semiring import Minimum, Sampled, Semiring, SoftMinimum, occupation
 
 
@@ -278,7 +279,7 @@ def _require_chain(unary: Tensor, pairwise: Tensor, lengths: Tensor | None) -> t
         pairwise = pairwise.expand(*batch, -1, -1, -1)
     unary = unary.expand(*batch, -1, -1)
     if lengths is not None:
-        lengths = _require_lengths("lengths", lengths, batch, places)
+        lengths = require_lengths("lengths", lengths, batch, places)
         inside = torch.arange(places, device=unary.device) < lengths.unsqueeze(-1)
         unary = torch.where(inside.unsqueeze(-1), unary, 0.0)
         if pairwise.ndim > 2:
@@ -288,32 +289,12 @@ def _require_chain(unary: Tensor, pairwise: Tensor, lengths: Tensor | None) -> t
     return unary, pairwise, lengths
 
 
-def _require_lengths(name: str, lengths: Tensor, batch: torch.Size, most: int) -> Tensor:
-    """Check that there is one integer from 0 to ``most`` for each sample."""
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise ValueError(f"{name} must be integers, got {lengths.dtype}")
-    if lengths.shape != batch:
-        raise ValueError(f"{name} must hold one number per sequence, shape {tuple(batch)}, got {tuple(lengths.shape)}")
-    if has_values(lengths) and ((lengths < 0) | (lengths > most)).any():
-        raise ValueError(f"{name} must be from 0 to {most}, got {int(lengths.min())} to {int(lengths.max())}")
-    return lengths
-
-
 def _require_labels(labels: Tensor, unary: Tensor, lengths: Tensor | None) -> Tensor:
     """Check that there is a label for each place that counts; put 0 where none does."""
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be integers, got {labels.dtype}")
     if labels.shape[-1:] != unary.shape[-2:-1]:
         raise ValueError(f"labels must be (..., T) with T = {unary.shape[-2]}, got shape {tuple(labels.shape)}")
     try:
         labels = labels.expand(unary.shape[:-1])
     except RuntimeError as error:
         raise ValueError(f"labels must be {tuple(unary.shape[:-1])}, got shape {tuple(labels.shape)}") from error
-    if lengths is not None:
-        inside = torch.arange(unary.shape[-2], device=unary.device) < lengths.unsqueeze(-1)
-        labels = torch.where(inside, labels, 0)
-    if has_values(labels) and ((labels < 0) | (labels >= unary.shape[-1])).any():
-        raise ValueError(
-            f"labels must be from 0 to {unary.shape[-1] - 1}, got {int(labels.min())} to {int(labels.max())}"
-        )
-    return labels.long()
+    return require_labels(labels, unary.shape[-1], lengths)
