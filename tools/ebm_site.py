@@ -22,21 +22,23 @@ def plain_bibliography(app: Sphinx, page: str, template: str, context: dict[str,
         )
 
 
-def number_chapters_by_folder(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """Give the pages of `book/05_regularized` the numbers 5.1, 5.2, … also while chapter 4 is still to be written.
+def number_pages_by_path(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Give `book/05_regularized/02_pca` the number 5.2, also while pages or chapters before it are to be written.
 
-    Sphinx counts what it finds. The folders, the lecture map and the pages' links count what is planned, and a number
+    Sphinx counts what it finds. The paths, the lecture map and the pages' links count what is planned, and a number
     once printed should stay. Runs after Sphinx has numbered the sections; numbers the figures and equations anew.
     """
     for page, numbers in env.toc_secnumbers.items():
-        folder = re.match(r"book/(\d\d)_", page)
-        if folder is None:
+        path = re.match(r"book/(\d\d)_[^/]+/(?:(\d\d)_)?", page)
+        if path is None:
             continue
-        chapter = int(folder[1])
-        env.toc_secnumbers[page] = {anchor: number and (chapter, *number[1:]) for anchor, number in numbers.items()}
+        first = [int(number) for number in path.groups() if number]
+        env.toc_secnumbers[page] = {
+            anchor: number and (*first, *number[len(first) :]) for anchor, number in numbers.items()
+        }
         for entry in (env.titles[page], *env.tocs[page].findall(nodes.reference)):
             if entry.get("secnumber"):
-                entry["secnumber"] = (chapter, *entry["secnumber"][1:])
+                entry["secnumber"] = (*first, *entry["secnumber"][len(first) :])
     return TocTreeCollector().assign_figure_numbers(env)
 
 
@@ -46,6 +48,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # other machines, is left out; an unknown setting would be a warning, and warnings fail the build.
     app.add_config_value("comments_config", {}, "html")
     app.connect("autodoc-skip-member", skip_field_numbers)
-    app.connect("env-get-updated", number_chapters_by_folder, priority=600)
+    app.connect("env-get-updated", number_pages_by_path, priority=600)
     app.connect("html-page-context", plain_bibliography)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
