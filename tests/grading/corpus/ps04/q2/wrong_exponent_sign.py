@@ -1,4 +1,4 @@
-# Wrong: exp(+βE).
+# Wrong: exp(+βE) in place of exp(−βE), so high energies are favoured.
 def chain_free_energy(unary, pairwise, beta):
     """Free energy of all sequences: unary (..., T, K), pairwise (K, K) -> (...)."""
     F = unary[..., 0, :]

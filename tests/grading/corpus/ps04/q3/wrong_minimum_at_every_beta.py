@@ -1,4 +1,4 @@
-# Wrong: β is ignored.
+# Wrong: β is ignored; every path but the cheapest is left out.
 def squared_costs(x, y):
     """Squared distance of each pair: x (N, D), y (M, D) -> (N, M)."""
     return (x[:, None] - y).square().sum(-1)

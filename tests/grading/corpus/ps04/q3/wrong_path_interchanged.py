@@ -1,4 +1,4 @@
-# Wrong: columns first.
+# Wrong: gives the cells of the path columns first.
 def squared_costs(x, y):
     """Squared distance of each pair: x (N, D), y (M, D) -> (N, M)."""
     return (x[:, None] - y).square().sum(-1)

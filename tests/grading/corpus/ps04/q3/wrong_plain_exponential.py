@@ -1,4 +1,4 @@
-# Wrong: exp underflows.
+# Wrong: exp of large costs underflows to zero, and the log of that is infinite.
 def squared_costs(x, y):
     """Squared distance of each pair: x (N, D), y (M, D) -> (N, M)."""
     return (x[:, None] - y).square().sum(-1)

@@ -1,4 +1,4 @@
-# Wrong: a soft maximum.
+# Wrong: a soft maximum in place of the soft minimum.
 def squared_costs(x, y):
     """Squared distance of each pair: x (N, D), y (M, D) -> (N, M)."""
     return (x[:, None] - y).square().sum(-1)

@@ -1,4 +1,4 @@
-# Wrong: β = 1 always.
+# Wrong: the inverse temperature is ignored; it is always 1.
 def path_energy(unary, pairwise, labels, lengths):
     """Energy of given sequences.
 

@@ -1,4 +1,4 @@
-# Wrong: exp underflows.
+# Wrong: exp of large energies underflows to zero.
 def path_energy(unary, pairwise, labels, lengths):
     """Energy of given sequences.
 

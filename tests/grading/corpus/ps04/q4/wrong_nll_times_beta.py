@@ -1,4 +1,4 @@
-# Wrong: β (E - F).
+# Wrong: the loss is multiplied by the inverse temperature.
 def path_energy(unary, pairwise, labels, lengths):
     """Energy of given sequences.
 
