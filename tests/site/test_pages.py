@@ -15,5 +15,5 @@ def test_every_lesson_has_a_live_figure(website):
     """Else the test above would have none to press keys on."""
     where = ("book/[0-9][0-9]_*/[0-9][0-9]_*.html", "book/appendix/*.html")
     lessons = sorted(page for pattern in where for page in website.folder.glob(pattern))
-    assert len(lessons) >= 51
+    assert len(lessons) >= 53
     assert [p.name for p in lessons if 'class="ebm-explorer"' not in p.read_text(encoding="utf-8")] == []
