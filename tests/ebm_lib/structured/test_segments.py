@@ -196,6 +196,21 @@ def test_loss_and_its_slopes():
     assert float(spelling_loss(energy, labels, math.inf)) >= 0
 
 
+@pytest.mark.parametrize("beta", [0.7, 1.0, 3.0, math.inf])
+@pytest.mark.parametrize("moves", [False, True])
+def test_loss_is_the_string_against_all_strings(beta, moves):
+    energy, pairwise = draw(5, 2, 4, 3, 2), draw(6, 2, 2) if moves else None
+    labels, lengths, counts = torch.tensor([[0, 1, 1], [1, 0, 7]]), torch.tensor([4, 3]), torch.tensor([3, 2])
+    found = spelling_loss(energy, labels, beta, pairwise=pairwise, lengths=lengths, label_lengths=counts)
+    semiring = Minimum() if math.isinf(beta) else SoftMinimum(beta)
+    for sample, string, length, count, loss in zip(energy, labels, lengths, counts, found, strict=True):
+        listed = list(readings(sample[:length], pairwise))
+        string = tuple(string[:count].tolist())
+        right = reduce(semiring, [e for e, read, _ in listed if read == string])
+        every = reduce(semiring, [e for e, _, _ in listed])
+        assert float(loss) == pytest.approx(right - every, abs=1e-12)
+
+
 def test_double_slopes_of_the_soft_minimum():
     energy = draw(9, 3, 2, 2).requires_grad_()
     pairwise = draw(10, 2, 2).requires_grad_()
