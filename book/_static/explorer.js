@@ -281,7 +281,7 @@ function build(el, spec) {
 	/* --- the page: canvas, buttons, sliders, read-out --- */
 
 	const map = h("canvas", { class: "ebm-map", tabindex: 0, role: "application", "aria-label": spec.alt, "aria-describedby": `${el.id}-help` });
-	const cut = spec.panel && h("canvas", { class: "ebm-cut", role: "img" });
+	const cut = spec.panel && h("canvas", { class: "ebm-cut", role: "img", "aria-label": "Energies at the point" }); // said better by each drawing
 	const button = (text, onclick) => h("button", { type: "button", onclick }, text);
 	const runButton = button("Run", () => run()), manyButton = button("9 starts", () => act(many)); // named before the first drawing
 	const buttons = h("div", { class: "ebm-buttons" }, runButton, button("Step", () => act(step)),
